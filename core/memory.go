@@ -1,0 +1,191 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	defaultMaxKeys = 1 << 20
+
+	// Keys are spread over so many shards, each behind a lock of its own. The
+	// number fits the bits of a word, which is how Pour names those it locks.
+	shardCount = 64
+
+	// Once per sweepEvery one caller looks through sweepBatch buckets of the
+	// next shard, so that memory is given back even where nobody pours.
+	sweepEvery = time.Millisecond
+	sweepBatch = 64
+)
+
+// Memory is a [Store] in the memory of this process: the default, and all that
+// a single server needs. Create it with [NewMemory].
+//
+// It is bounded by [MaxKeys]. It starts no goroutine and there is nothing to
+// close: drained buckets, which are the same as buckets never seen, are dropped
+// along the way while others are poured into. Only when it is full of buckets
+// that are not drained does it forget one that matters, and then the one
+// nearest to empty, so that a flood of fresh keys pushes itself out and not the
+// client that is being refused.
+//
+// Keys are not kept: a bucket is found by a 128-bit hash with a random seed,
+// and takes some 100 bytes however long its key is. Nothing survives the
+// process. The clock is monotonic: setting the wall clock changes nothing.
+//
+// Pour never returns an error, never waits for anything but a short lock, and
+// allocates nothing for a known key. A Memory is safe for concurrent use.
+type Memory struct {
+	seeds   [2]maphash.Seed
+	start   time.Time
+	maxKeys int64
+
+	keys    atomic.Int64 // buckets in all shards
+	sweepAt atomic.Int64 // when the next sweep is due, on the store's clock
+	sweeps  atomic.Uint64
+
+	shards [shardCount]shard
+}
+
+var _ Store = (*Memory)(nil)
+
+// A MemoryOption changes a default of [NewMemory].
+type MemoryOption func(*Memory)
+
+// MaxKeys bounds how many buckets a [Memory] keeps at a time, for all limits
+// together. The default is 1,048,576, about 100 MB when full. It panics if n is
+// less than 1.
+func MaxKeys(n int) MemoryOption {
+	if n < 1 {
+		panic(fmt.Sprintf("core: MaxKeys(%d): want at least 1", n))
+	}
+	return func(m *Memory) { m.maxKeys = int64(n) }
+}
+
+// NewMemory returns an empty Memory.
+func NewMemory(options ...MemoryOption) *Memory {
+	m := &Memory{
+		seeds:   [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		start:   time.Now(),
+		maxKeys: defaultMaxKeys,
+	}
+	for _, option := range options {
+		option(m)
+	}
+	for i := range m.shards {
+		m.shards[i].reset(0)
+	}
+	return m
+}
+
+// Len returns how many buckets are kept, drained ones that are not yet dropped
+// among them.
+func (m *Memory) Len() int { return int(m.keys.Load()) }
+
+// Pour implements [Store]. It ignores ctx, since it waits for nothing.
+func (m *Memory) Pour(_ context.Context, buckets []Bucket) (bool, error) {
+	now := m.now()
+	var few [4]place
+	places := few[:0]
+	var locked uint64 // one bit a shard
+	for i := range buckets {
+		p := m.place(&buckets[i])
+		places = append(places, p)
+		locked |= 1 << p.shard
+	}
+	m.lock(locked)
+	poured := true
+	for i := range buckets {
+		b, s := &buckets[i], &m.shards[places[i].shard]
+		b.Level = s.level(places[i].id, now, b)
+		if b.Amount > b.Capacity-b.Level {
+			poured = false
+		}
+	}
+	if poured {
+		for i := range buckets {
+			if b := &buckets[i]; b.Amount != 0 {
+				b.Level = max(0, b.Level+b.Amount)
+				m.put(places[i], now, b.Level)
+			}
+		}
+	}
+	m.unlock(locked)
+	if now >= m.sweepAt.Load() {
+		m.sweep(now)
+	}
+	return poured, nil
+}
+
+// now is the instant on the store's clock, in nanoseconds.
+func (m *Memory) now() int64 { return int64(time.Since(m.start)) }
+
+// An id stands for a bucket's scope and key. Two of them are equal by accident
+// with a chance of one in 2^128, which nobody can improve without the seeds.
+type id [2]uint64
+
+type place struct {
+	shard uint
+	id    id
+}
+
+func (m *Memory) place(b *Bucket) place {
+	key := maphash.String(m.seeds[0], b.Key)
+	scope := maphash.String(m.seeds[0], b.Scope)
+	return place{
+		shard: uint(key % shardCount),
+		id:    id{key ^ scope, maphash.String(m.seeds[1], b.Key) + bits.RotateLeft64(scope, 32)},
+	}
+}
+
+// lock takes the locks of the shards in set in ascending order, so that two
+// calls cannot wait for each other.
+func (m *Memory) lock(set uint64) {
+	for ; set != 0; set &= set - 1 {
+		m.shards[bits.TrailingZeros64(set)].Lock()
+	}
+}
+
+func (m *Memory) unlock(set uint64) {
+	for ; set != 0; set &= set - 1 {
+		m.shards[bits.TrailingZeros64(set)].Unlock()
+	}
+}
+
+// put sets the level of a bucket, making room for it if it is new. The shard
+// must be locked.
+func (m *Memory) put(p place, now int64, level time.Duration) {
+	s := &m.shards[p.shard]
+	dry := now + int64(level)
+	if s.set(p.id, dry) {
+		return
+	}
+	if level == 0 {
+		return
+	}
+	dropped := s.dropDrained(now, 2)
+	if m.keys.Load()-int64(dropped) >= m.maxKeys && s.dropNearest() {
+		dropped++
+	}
+	s.add(p.id, dry)
+	m.keys.Add(int64(1 - dropped))
+}
+
+// sweep drops drained buckets of one shard, each time of the next one. Of
+// several callers one does it.
+func (m *Memory) sweep(now int64) {
+	at := m.sweepAt.Load()
+	if now < at || !m.sweepAt.CompareAndSwap(at, now+int64(sweepEvery)) {
+		return
+	}
+	s := &m.shards[m.sweeps.Add(1)%shardCount]
+	if !s.TryLock() {
+		return
+	}
+	dropped := s.dropDrained(now, sweepBatch)
+	s.Unlock()
+	m.keys.Add(int64(-dropped))
+}

@@ -1,0 +1,78 @@
+// Package nethttp limits requests in net/http, and in every router that takes
+// its middleware, such as chi. It needs nothing but the standard library.
+//
+//	limiter := core.New(core.NewMemory())
+//	limit := nethttp.Limit(limiter, core.Policy{Limit: core.PerMinute(100)})
+//	http.ListenAndServe(":8080", limit(mux))
+//
+// The ResponseWriter is handed on as it is, so flushing, hijacking and
+// http.ResponseController work as without the middleware.
+package nethttp
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/spillway-go/spillway/core"
+)
+
+// Limit returns a middleware that limits requests by policy. It panics if the
+// policy is invalid, as [regexp.MustCompile] does; for a policy that is not
+// written in the program use [core.NewGuard] and [Handler].
+func Limit(limiter *core.Limiter, policy core.Policy) func(http.Handler) http.Handler {
+	guard, err := core.NewGuard(limiter, policy)
+	if err != nil {
+		panic(err)
+	}
+	return Handler(guard, nil)
+}
+
+// Handler returns a middleware that asks guard about each request, sets the
+// headers of its decision, and calls refuse in place of the next handler if the
+// request may not pass. A nil refuse means [Refuse].
+func Handler(guard *core.Guard, refuse func(http.ResponseWriter, *http.Request, core.Decision)) func(http.Handler) http.Handler {
+	if refuse == nil {
+		refuse = Refuse
+	}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			decision := guard.Check(request{r})
+			for name, value := range decision.Headers() {
+				w.Header().Set(name, value)
+			}
+			if !decision.Allowed {
+				refuse(w, r, decision)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// Refuse answers with the status of the decision, 429, and its name as plain text.
+func Refuse(w http.ResponseWriter, _ *http.Request, decision core.Decision) {
+	http.Error(w, http.StatusText(decision.Status), decision.Status)
+}
+
+// Key makes a key of what is in the request. It is for guards in net/http only;
+// elsewhere it finds no key.
+func Key(key func(*http.Request) (string, error)) core.KeyFunc {
+	return func(r core.Request) (string, error) {
+		if r, ok := r.(request); ok {
+			return key(r.r)
+		}
+		return "", fmt.Errorf("nethttp: Key: the request is a %T: %w", r, core.ErrNoKey)
+	}
+}
+
+type request struct{ r *http.Request }
+
+func (r request) Context() context.Context         { return r.r.Context() }
+func (r request) Method() string                   { return r.r.Method }
+func (r request) Path() string                     { return r.r.URL.EscapedPath() }
+func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
+func (r request) HeaderLines(name string) []string { return r.r.Header.Values(name) }
+func (r request) RemoteAddr() string               { return r.r.RemoteAddr }
+func (r request) Value(key any) any                { return r.r.Context().Value(key) }
