@@ -30,7 +30,7 @@ func NewLeakyBucket(store Store, key string, rate float64) *LeakyBucket {
 		panic("core: NewLeakyBucket: the key is empty, want the name of what is limited, like \"mail\"")
 	}
 	interval := math.Ceil(float64(time.Second) / rate)
-	if !(interval >= float64(minInterval) && interval <= float64(maxCapacity)) {
+	if !(rate > 0 && rate <= float64(time.Second/minInterval) && interval < float64(maxCapacity)) {
 		panic(fmt.Sprintf("core: NewLeakyBucket: rate %v: want calls a second, above 0 and up to 1000000, like 5 or 0.1", rate))
 	}
 	return newLeakyBucket(New(store), key, Every(time.Duration(interval)))

@@ -85,7 +85,7 @@ func (l Limit) Validate() error {
 	case l.Burst < 0:
 		return l.invalid("Burst is %d, want at least 1, or 0 for the rate, like %q", l.Burst, "10/s burst 20")
 	case int64(l.Period)/int64(l.Rate) < int64(minInterval):
-		return l.invalid("it admits more than one request a microsecond; the fastest limit is %q", "1000000/s")
+		return l.invalid("it admits more than one request a microsecond, want a slower one, like %q", "1000000/s")
 	}
 	if hi, lo := bits.Mul64(uint64(l.interval()), uint64(l.burst())); hi != 0 || lo > uint64(maxCapacity) {
 		return l.invalid("a burst of %d, one each %v, would take more than 146 years to drain; want a smaller burst or a shorter period, like %q",

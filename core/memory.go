@@ -12,9 +12,11 @@ import (
 const (
 	defaultMaxKeys = 1 << 20
 
-	// Keys are spread over so many shards, each behind a lock of its own. The
-	// number fits the bits of a word, which is how Pour names those it locks.
-	shardCount = 64
+	// Keys are spread over shards, each behind a lock of its own. Their number is
+	// a power of two and fits the bits of a word, which is how Pour names those it
+	// locks. Each has room for so many keys that they fill up alike.
+	maxShards = 64
+	minShard  = 1024
 
 	// Once per sweepEvery one caller looks through sweepBatch buckets of the
 	// next shard, so that memory is given back even where nobody pours.
@@ -47,7 +49,7 @@ type Memory struct {
 	sweepAt atomic.Int64 // when the next sweep is due, on the store's clock
 	sweeps  atomic.Uint64
 
-	shards [shardCount]shard
+	shards []shard
 }
 
 var _ Store = (*Memory)(nil)
@@ -75,6 +77,11 @@ func NewMemory(options ...MemoryOption) *Memory {
 	for _, option := range options {
 		option(m)
 	}
+	shards := 1
+	for shards < maxShards && int64(shards)*2*minShard <= m.maxKeys {
+		shards *= 2
+	}
+	m.shards = make([]shard, shards)
 	for i := range m.shards {
 		m.shards[i].reset(0)
 	}
@@ -136,7 +143,7 @@ func (m *Memory) place(b *Bucket) place {
 	key := maphash.String(m.seeds[0], b.Key)
 	scope := maphash.String(m.seeds[0], b.Scope)
 	return place{
-		shard: uint(key % shardCount),
+		shard: uint(key) & uint(len(m.shards)-1),
 		id:    id{key ^ scope, maphash.String(m.seeds[1], b.Key) + bits.RotateLeft64(scope, 32)},
 	}
 }
@@ -160,18 +167,14 @@ func (m *Memory) unlock(set uint64) {
 func (m *Memory) put(p place, now int64, level time.Duration) {
 	s := &m.shards[p.shard]
 	dry := now + int64(level)
-	if s.set(p.id, dry) {
+	if s.set(p.id, dry) || level == 0 {
 		return
 	}
-	if level == 0 {
-		return
-	}
-	dropped := s.dropDrained(now, 2)
-	if m.keys.Load()-int64(dropped) >= m.maxKeys && s.dropNearest() {
-		dropped++
+	dropped := s.dropDrained(now, 2) // two for each new one, so that they cannot pile up
+	if m.keys.Add(int64(1-dropped)) > m.maxKeys && s.dropNearest() {
+		m.keys.Add(-1)
 	}
 	s.add(p.id, dry)
-	m.keys.Add(int64(1 - dropped))
 }
 
 // sweep drops drained buckets of one shard, each time of the next one. Of
@@ -181,7 +184,7 @@ func (m *Memory) sweep(now int64) {
 	if now < at || !m.sweepAt.CompareAndSwap(at, now+int64(sweepEvery)) {
 		return
 	}
-	s := &m.shards[m.sweeps.Add(1)%shardCount]
+	s := &m.shards[m.sweeps.Add(1)%uint64(len(m.shards))]
 	if !s.TryLock() {
 		return
 	}

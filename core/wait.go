@@ -101,9 +101,9 @@ func (l *Limiter) giveBack(ctx context.Context, key string, meters []meter) {
 	_ = l.pour(context.WithoutCancel(ctx), *buckets) // if the store is down, so be it: a request too few
 }
 
-// before returns an error if ctx ends before d has passed.
+// before returns an error if ctx ends before, or just when, d has passed.
 func before(ctx context.Context, d time.Duration) error {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
 		return fmt.Errorf("core: Wait: the turn comes in %v, too late: %w", d, context.DeadlineExceeded)
 	}
 	return nil
