@@ -23,10 +23,11 @@ func peerAddr(remote string) (netip.Addr, bool) {
 		host = host[:colon]
 	}
 	addr, err := netip.ParseAddr(host)
+	addr = addr.Unmap().WithZone("")
 	if err != nil || addr.IsUnspecified() {
 		return netip.Addr{}, false
 	}
-	return addr.Unmap().WithZone(""), true
+	return addr, true
 }
 
 // clientPrefix is the length of the part of an IPv6 address that names a client.

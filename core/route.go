@@ -43,9 +43,6 @@ func newRoutes(rules []*rule, rest *rule) (*routes, error) {
 			return nil, err
 		}
 	}
-	for _, r := range rules {
-		rs.registerTrailingSlash(foldPattern(r.pattern), r)
-	}
 	// Without a pattern that matches, ServeMux goes on to look for other methods.
 	_ = rs.handle("/", rest)
 	return rs, nil
@@ -62,25 +59,13 @@ func (rs *routes) register(r *rule) error {
 	if method != "" && !isToken(method) {
 		return fmt.Errorf("route %s: %s is not a method, want one like \"POST /login\"", excerpt(r.pattern), excerpt(method))
 	}
+	if clean := cleanPath(path); clean != path {
+		return fmt.Errorf("route %s: no request has such a path once it is cleaned: want %s", excerpt(r.pattern), excerpt(clean))
+	}
 	if err := rs.handle(foldPattern(r.pattern), r); err != nil {
 		return fmt.Errorf("route %s: %w", excerpt(r.pattern), err)
 	}
 	return nil
-}
-
-// registerTrailingSlash lets "/login" match "/login/" as well, which some
-// frameworks route to the same handler, unless the table has a pattern for that.
-func (rs *routes) registerTrailingSlash(pattern string, r *rule) {
-	_, path := splitPattern(pattern)
-	if strings.HasSuffix(path, "/") || strings.HasSuffix(path, "/{$}") || strings.HasSuffix(path, "...}") {
-		return
-	}
-	for _, other := range rs.rules {
-		if _, otherPath := splitPattern(foldPattern(other.pattern)); otherPath == path+"/" || otherPath == path+"/{$}" {
-			return
-		}
-	}
-	_ = rs.handle(pattern+"/{$}", r)
 }
 
 // registeredAt is how ServeMux's panic names the line of code that registered a pattern.
@@ -107,34 +92,63 @@ func splitPattern(pattern string) (method, path string) {
 	return "", pattern
 }
 
-// foldPattern writes a pattern in lower case, but for the method.
+// foldPattern writes a pattern in the spelling in which find looks paths up: in
+// lower case and with no more escapes than needed, but for the method.
 func foldPattern(pattern string) string {
 	method, path := splitPattern(pattern)
-	if method == "" {
-		return foldCase(path)
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		segments[i] = foldCase(segment)
+		if unescaped, err := url.PathUnescape(segment); err == nil && unescaped != segment && segment[0] != '{' {
+			segments[i] = url.PathEscape(foldCase(unescaped))
+		}
 	}
-	return method + " " + foldCase(path)
+	path = strings.Join(segments, "/")
+	if method == "" {
+		return path
+	}
+	return method + " " + path
 }
 
 // find returns the rule for a request.
 //
-// A path with an escaped slash or dot can be read in two ways: net/http routes
-// "/a%2Fb" as one segment, gin as two. Whichever the framework takes, the
-// stricter of the two rules holds.
+// Some paths can be read in two ways: net/http routes "/a%2Fb" as one segment
+// and gin as two; fiber routes "/a/" as "/a" and the others do not. Whichever
+// reading the framework takes, the stricter of the two rules holds.
 func (rs *routes) find(method, path string) *rule {
 	if len(rs.rules) == 0 {
 		return rs.rest
 	}
 	path = foldCase(cleanPath(path))
 	if !strings.Contains(path, "%") {
-		return rs.match(method, path, "")
+		return rs.matchSlash(method, path, "")
 	}
 	plain, escaped, slash := unescapeSegments(path)
-	bySegment := rs.match(method, plain, escaped)
+	bySegment := rs.matchSlash(method, plain, escaped)
 	if whole := cleanPath(plain); slash || whole != plain {
-		return stricter(bySegment, rs.match(method, whole, ""))
+		return stricter(bySegment, rs.matchSlash(method, whole, ""))
 	}
 	return bySegment
+}
+
+// matchSlash returns the rule for a path, and for the same path without its
+// trailing slash unless the table has a pattern that ends there with one.
+func (rs *routes) matchSlash(method, path, escaped string) *rule {
+	r := rs.match(method, path, escaped)
+	if len(path) == 1 || !strings.HasSuffix(path, "/") || r.endsWithSlash(path) {
+		return r
+	}
+	return stricter(r, rs.match(method, path[:len(path)-1], strings.TrimSuffix(escaped, "/")))
+}
+
+// endsWithSlash reports whether the rule's pattern has the trailing slash of
+// path, rather than one of a shorter path.
+func (r *rule) endsWithSlash(path string) bool {
+	pattern := r.pattern[:strings.LastIndexByte(r.pattern, '/')+1]
+	if last := r.pattern[len(pattern):]; last != "" && last != "{$}" && !strings.HasSuffix(last, "...}") {
+		return false
+	}
+	return strings.Count(pattern, "/") == strings.Count(path, "/")
 }
 
 // unescapeSegments removes all escapes from a path, and writes it with only
@@ -154,11 +168,11 @@ func unescapeSegments(path string) (plain, escaped string, slash bool) {
 	return plain, strings.Join(segments, "/"), slash
 }
 
-// match asks the ServeMux. rawPath is the path with its escapes, if it has any.
-func (rs *routes) match(method, path, rawPath string) *rule {
+// match asks the ServeMux. escaped is the path with its escapes, if it has any.
+func (rs *routes) match(method, path, escaped string) *rule {
 	v := rs.views.Get().(*muxRequest)
 	defer rs.views.Put(v)
-	v.Method, v.url = method, url.URL{Path: path, RawPath: rawPath}
+	v.Method, v.url = method, url.URL{Path: path, RawPath: escaped}
 	_, pattern := rs.mux.Handler(&v.Request)
 	r, ok := rs.byPattern[pattern]
 	if !ok && method == http.MethodConnect {

@@ -88,7 +88,7 @@ func (s *shard) add(id id, dry int64) {
 func (s *shard) dropDrained(now int64, n int) int {
 	dropped := 0
 	for tries := 0; tries < n && len(s.heap) > 0 && s.heap[0].due <= now; tries++ {
-		if s.settle(); s.heap[0].due <= now {
+		if s.settle() {
 			s.dropTop()
 			dropped++
 		}
