@@ -223,7 +223,7 @@ func FuzzParseLimit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		limit, err := core.ParseLimit(text)
 		if err != nil {
-			if limit != (core.Limit{}) || !errors.Is(err, core.ErrInvalidLimit) || len(err.Error()) > 500 {
+			if limit != (core.Limit{}) || !errors.Is(err, core.ErrInvalidLimit) || len(err.Error()) > 700 {
 				t.Fatalf("%q: %+v, %v", text, limit, err)
 			}
 			return
