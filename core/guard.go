@@ -82,7 +82,7 @@ func (g *Guard) Check(r Request) Decision {
 		d.Allowed = true
 		return d
 	}
-	key, fallback := rule.keyOf(r)
+	key, fallback := g.plan.keyOf(rule, r)
 	buckets := g.limiter.buckets(key, rule.meters, fallback)
 	defer g.limiter.release(buckets)
 	for i := range *buckets {
@@ -105,12 +105,12 @@ func (g *Guard) Check(r Request) Decision {
 
 // keyOf returns whose bucket a request is poured into, and whether that is the
 // client's IP for want of a key.
-func (r *rule) keyOf(request Request) (key string, fallback bool) {
-	key, err := r.key(request)
+func (pl *plan) keyOf(rule *rule, r Request) (key string, fallback bool) {
+	key, err := rule.key(r)
 	if err == nil && key != "" && len(key) <= maxKey {
 		return key, false
 	}
-	key, err = ByIP(request)
+	key, err = pl.ip.key(r)
 	if err != nil {
 		return "no address", true // all such peers are one
 	}

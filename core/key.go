@@ -37,10 +37,8 @@ func ByIP(r Request) (string, error) {
 	if !ok {
 		return "", errNoPeer
 	}
-	return ipKey(addr), nil
+	return ipKey(addr, defaultIPv6Prefix), nil
 }
-
-var errNoPeer = fmt.Errorf("core: ByIP: %w: the peer has no IP address", ErrNoKey)
 
 // ByHeader is the key that a header holds, such as an API key. Spaces around it
 // are ignored. If the header is absent, empty, sent more than once, or longer than

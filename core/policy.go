@@ -38,8 +38,14 @@ type Policy struct {
 	// none. Their Periods must differ.
 	And []Limit
 
-	// Key finds out whose bucket a request is poured into. Nil means [ByIP].
+	// Key finds out whose bucket a request is poured into. Nil means the client's
+	// IP, as found by ClientIP.
 	Key KeyFunc
+
+	// ClientIP says where the client's IP is found: that is the key if Key is nil,
+	// and for a request that has no key. The zero value is the peer of the
+	// connection; behind proxies, name them here.
+	ClientIP ClientIP
 
 	// Routes are limits for parts of the site. Where a route matches, its limits
 	// hold in place of Limit and And, with buckets of its own.
@@ -83,6 +89,7 @@ type Route struct {
 type plan struct {
 	name    string
 	headers Headers
+	ip      *ipFinder
 	rest    *rule // for what no route matches
 	routes  *routes
 }
@@ -106,10 +113,13 @@ func newPlan(p Policy) (*plan, error) {
 	if err := validateName(pl.name); err != nil {
 		return nil, err
 	}
-	if p.Key == nil {
-		p.Key = ByIP
-	}
 	var err error
+	if pl.ip, err = newIPFinder(p.ClientIP); err != nil {
+		return nil, fmt.Errorf("ClientIP: %w", err)
+	}
+	if p.Key == nil {
+		p.Key = pl.ip.key
+	}
 	if pl.rest, err = p.rule(pl.name, Route{Limit: p.Limit, And: p.And}); err != nil {
 		return nil, err
 	}
