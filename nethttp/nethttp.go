@@ -5,6 +5,14 @@
 //	limit := nethttp.Limit(limiter, core.Policy{Limit: core.PerMinute(100)})
 //	http.ListenAndServe(":8080", limit(mux))
 //
+// A refused request does not reach the next handler. The answer is plain text.
+//
+// Put it behind the CORS middleware, or a browser reports a refusal as a
+// network error; behind authentication if the key is the user; and in front of
+// all that is expensive. To wrap the handler of a single route limits that
+// route alone.
+//
+// The client's IP is that of the connection; no forwarded header is believed.
 // The ResponseWriter is handed on as it is, so flushing, hijacking and
 // http.ResponseController work as without the middleware.
 package nethttp

@@ -1,0 +1,34 @@
+package ginmw_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/spillway-go/spillway/core"
+	"github.com/spillway-go/spillway/ginmw"
+)
+
+// All requests of a client are limited to 100 a minute, and the login to 2.
+func Example() {
+	limiter := core.New(core.NewMemory())
+
+	r := gin.New()
+	r.Use(ginmw.Limit(limiter, core.Policy{Limit: core.PerMinute(100)}))
+	r.POST("/login", ginmw.Limit(limiter, core.Policy{Name: "login", Limit: core.PerMinute(2)}), func(c *gin.Context) {
+		c.String(http.StatusOK, "welcome")
+	})
+
+	for range 3 {
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest("POST", "/login", nil))
+		fmt.Println(w.Code, w.Header().Get("RateLimit"))
+	}
+
+	// Output:
+	// 200 "login";r=1;t=30
+	// 200 "login";r=0;t=30
+	// 429 "login";r=0;t=30
+}

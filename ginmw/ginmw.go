@@ -1,0 +1,92 @@
+// Package ginmw limits requests in gin.
+//
+//	limiter := core.New(core.NewMemory())
+//	r := gin.New()
+//	r.Use(ginmw.Limit(limiter, core.Policy{Limit: core.PerMinute(100)}))
+//
+// It works on an engine, on a group and on a single route alike. A refused
+// request is aborted: the handlers behind the middleware are not called, and
+// those in front find the 429 in c.Writer.Status. The answer is plain text.
+//
+// Put it behind the CORS middleware, or a browser reports a refusal as a
+// network error; behind authentication if the key is the user; and in front of
+// all that is expensive.
+//
+// The client's IP is that of the connection. [gin.Context.ClientIP] is not
+// asked, since gin believes forwarded headers from everywhere unless told
+// otherwise. The ResponseWriter is handed on as it is.
+package ginmw
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/spillway-go/spillway/core"
+)
+
+// Limit returns a middleware that limits requests by policy. It panics if the
+// policy is invalid, as [regexp.MustCompile] does; for a policy that is not
+// written in the program use [core.NewGuard] and [Handler].
+func Limit(limiter *core.Limiter, policy core.Policy) gin.HandlerFunc {
+	guard, err := core.NewGuard(limiter, policy)
+	if err != nil {
+		panic(err)
+	}
+	return Handler(guard, nil)
+}
+
+// Handler returns a middleware that asks guard about each request, sets the
+// headers of its decision, and calls refuse in place of the next handler if the
+// request may not pass. A nil refuse means [Refuse]. The request is aborted
+// already when refuse is called.
+func Handler(guard *core.Guard, refuse func(*gin.Context, core.Decision)) gin.HandlerFunc {
+	if refuse == nil {
+		refuse = Refuse
+	}
+	return func(c *gin.Context) {
+		decision := guard.Check(request{c})
+		for name, value := range decision.Headers() {
+			c.Writer.Header().Set(name, value)
+		}
+		if !decision.Allowed {
+			c.Abort() // gin goes on to the next handler unless told not to
+			refuse(c, decision)
+		}
+	}
+}
+
+// Refuse answers with the status of the decision, 429, and its name as plain text.
+func Refuse(c *gin.Context, decision core.Decision) {
+	c.String(decision.Status, http.StatusText(decision.Status))
+}
+
+// Key makes a key of what is in gin's context. It is for guards in gin only;
+// elsewhere it finds no key.
+func Key(key func(*gin.Context) (string, error)) core.KeyFunc {
+	return func(r core.Request) (string, error) {
+		if r, ok := r.(request); ok {
+			return key(r.c)
+		}
+		return "", fmt.Errorf("ginmw: Key: the request is a %T: %w", r, core.ErrNoKey)
+	}
+}
+
+type request struct{ c *gin.Context }
+
+func (r request) Context() context.Context         { return r.c.Request.Context() }
+func (r request) Method() string                   { return r.c.Request.Method }
+func (r request) Path() string                     { return r.c.Request.URL.EscapedPath() }
+func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
+func (r request) HeaderLines(name string) []string { return r.c.Request.Header.Values(name) }
+func (r request) RemoteAddr() string               { return r.c.Request.RemoteAddr }
+
+func (r request) Value(key any) any {
+	if value, ok := r.c.Get(key); ok {
+		return value
+	}
+	return r.c.Request.Context().Value(key)
+}
