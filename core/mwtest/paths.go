@@ -45,21 +45,24 @@ func (s *suite) testWildcardSpellings() {
 		/users/2 /users/%32 /USERS/3 /users/4/ /users//5 //users/6 /./users/7 /users/./8 /a/../users/9 /%75sers/10
 		/users/a%20b /users/a%00b /users/;a /users/12;a=b
 		/users/%C3%A9 /users/%C0 /users/%zz /users/13%zz /users/14?a=b /users/%2525 /users/a+b /users/15#a
-		http://example.com/users/16 //example.com/users/17 /users/A /users/./../users/18`)
+		http://example.com/users/16 //example.com/users/17 /users/A /users/./../users/18
+		/users/. /users/.. /users/%2e /users/%2E%2e /users/20// /users/ME`)
 }
 
 func (s *suite) testInnerWildcardSpellings() {
 	s.spellings("/users/{id}/posts", "/users/1/posts", `
 		/users/2/posts /users/2/posts/ /users/a%2Fb/posts /users/3%2Fposts /users%2F4/posts /users%2F5%2Fposts
 		/Users/6/Posts /users/7//posts /users/8/./posts /users/9/x/../posts /users/%C3%A9/posts /users/10/%70osts
-		/users/;/posts /users/%zz/posts /users/11/posts;a /users/12/posts?a /%2e/users/13/posts`)
+		/users/;/posts /users/%zz/posts /users/11/posts;a /users/12/posts?a /%2e/users/13/posts
+		/users//posts /users/./posts /users/../posts /users/%2e%2e/posts /users/%2F/posts`)
 }
 
 func (s *suite) testSubtreeSpellings() {
 	s.spellings("/files/{path...}", "/files/a", `
 		/files/a/b /files//a /files/a//b //files/a /FILES/a /files/A /files/./a /files/a/. /files/a/.. /files/a/../b
 		/%66iles/a /files%2Fa /files%2fa%2fb /files/%2e%2e/files/a /files/a%00 /files/%zz /files/a;b /files/a?b
-		http://example.com/files/a /files/../files/a /files/b/../../files/c`)
+		http://example.com/files/a /files/../files/a /files/b/../../files/c
+		/files/../a /files/../../a /files/x/../../a /files/%2e%2e/a /files/%2E%2E%2fa /files/..%2fa /files%2f..%2fa /files/.. /files/../users/me`)
 }
 
 // spellings exhausts the limit of a route, and sees whether another way to write
