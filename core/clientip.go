@@ -96,17 +96,18 @@ func newIPFinder(c ClientIP) (*ipFinder, error) {
 	case f.v6Prefix < 32 || f.v6Prefix > 128:
 		return nil, fmt.Errorf("IPv6Prefix %d: want 32 to 128, or 0 for %d", c.IPv6Prefix, defaultIPv6Prefix)
 	}
-	for _, prefix := range c.Trusted {
-		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
-			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+	var err error
+	if f.trusted, err = addressList("Trusted", c.Trusted); err != nil {
+		return nil, err
+	}
+	for _, prefix := range f.trusted {
+		if prefix.Bits() != 0 {
+			continue
 		}
-		switch {
-		case !prefix.IsValid():
-			return nil, errors.New("Trusted: an invalid prefix, want one like netip.MustParsePrefix(\"10.0.0.0/8\")")
-		case prefix.Bits() == 0 && !c.TrustTheWholeWorld:
+		if !c.TrustTheWholeWorld {
 			return nil, fmt.Errorf("Trusted: %v trusts everybody, and so every client chooses its own address: name the proxies, like \"10.0.0.0/8\", or set TrustTheWholeWorld", prefix)
 		}
-		f.trusted = append(f.trusted, prefix.Masked())
+		warnWholeWorld.once("", "prefix", prefix.String())
 	}
 	trusts := len(f.trusted) > 0 || f.unix
 	switch {
@@ -183,8 +184,25 @@ func (f *ipFinder) walk(vouched netip.Addr, ok bool, lines []string) (netip.Addr
 	return vouched, ok
 }
 
-func (f *ipFinder) trusts(addr netip.Addr) bool {
-	for _, prefix := range f.trusted {
+func (f *ipFinder) trusts(addr netip.Addr) bool { return containsAddr(f.trusted, addr) }
+
+// addressList makes prefixes comparable with addresses that are unmapped.
+func addressList(name string, prefixes []netip.Prefix) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, prefix := range prefixes {
+		if !prefix.IsValid() {
+			return nil, fmt.Errorf("%s: an invalid prefix, want one like netip.MustParsePrefix(\"10.0.0.0/8\")", name)
+		}
+		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+		}
+		list = append(list, prefix.Masked())
+	}
+	return list, nil
+}
+
+func containsAddr(list []netip.Prefix, addr netip.Addr) bool {
+	for _, prefix := range list {
 		if prefix.Contains(addr) {
 			return true
 		}

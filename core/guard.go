@@ -1,10 +1,11 @@
 package core
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"iter"
 	"net/http"
-	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,7 +15,7 @@ import (
 // concurrent use.
 type Guard struct {
 	limiter *Limiter
-	plan    *plan
+	plan    atomic.Pointer[plan]
 }
 
 // NewGuard makes a policy ready on a Limiter. The error wraps
@@ -24,147 +25,192 @@ func NewGuard(limiter *Limiter, policy Policy) (*Guard, error) {
 	if limiter == nil {
 		panic("core: NewGuard: the limiter is nil; create one with New(NewMemory())")
 	}
-	plan, err := newPlan(policy)
+	g := &Guard{limiter: limiter}
+	if err := g.Swap(policy); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// Swap puts another policy in place while requests are served. Buckets stay as
+// they are: under the same Name, unchanged limits go on with their levels, and a
+// changed limit with its debt. Requests that are under way finish under the
+// policy that they began with.
+//
+// An invalid policy is refused whole, with an error like that of [NewGuard], and
+// the one before stays.
+func (g *Guard) Swap(policy Policy) error {
+	next, err := newPlan(policy)
 	if err == nil {
-		err = limiter.names.register(policy, plan)
+		err = g.limiter.names.register(next, g.plan.Load())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("core: %w %s: %w", ErrInvalidPolicy, excerpt(policy.Name), err)
+		return fmt.Errorf("core: %w %s: %w", ErrInvalidPolicy, excerpt(policy.Name), err)
 	}
-	return &Guard{limiter: limiter, plan: plan}, nil
+	g.plan.Store(next)
+	return nil
 }
 
-// A Decision is what a [Guard] has decided about a request.
-type Decision struct {
-	// Result says whether the request is Allowed and how the client stands under
-	// the tightest of its limits. For an exempt request, and when the store could not be
-	// asked, nothing but Allowed is set.
-	Result
+// retryWhenClosed is the Retry-After, in seconds, while the store cannot be
+// asked: nobody knows how long that will be.
+const retryWhenClosed = 5
 
-	// Policy is the name of the policy, given or by default.
-	Policy string
-
-	// Route is the pattern of the route that matched, or "" if none did.
-	Route string
-
-	// Status is the HTTP status for a refusal: 429, Too Many Requests (RFC 6585).
-	// It is 0 if the request is allowed.
-	Status int
-
-	// Err says why the store could not be asked. The request is allowed then, and
-	// counted nowhere: an outage of the store is not the client's fault.
-	Err error
-
-	fields [maxFields]field
-	count  int
-}
-
-// Headers ranges over the names and values of the response's header fields, for
-// a refusal and for a request that passes. A field of the same name that is
-// there already is to be replaced. Nothing in them was written by a client.
-func (d *Decision) Headers() iter.Seq2[string, string] {
-	return func(yield func(name, value string) bool) {
-		for _, f := range d.fields[:d.count] {
-			if !yield(f.name, f.value) {
-				return
-			}
-		}
-	}
-}
-
-// Check decides about one request, and counts it if it is allowed. It never
-// fails: if the store cannot be asked, the request is allowed and the Decision
-// says why in Err.
+// Check decides about one request, and counts it if it is allowed. With
+// Policy.MaxWait it returns when the request may go on; otherwise it waits for
+// nothing but the store. It never fails: if the store cannot be asked,
+// Policy.OnOutage decides, and the Decision says why in Err.
 func (g *Guard) Check(r Request) Decision {
-	rule := g.plan.routes.find(r.Method(), r.Path())
-	d := Decision{Policy: g.plan.name, Route: rule.pattern}
-	if len(rule.meters) == 0 {
-		d.Allowed = true
+	pl := g.plan.Load()
+	rule := pl.routes.find(r.Method(), r.Path())
+	d := Decision{Policy: pl.name, Route: rule.pattern, plan: pl, rule: rule}
+	switch {
+	case len(pl.deny) > 0 && pl.lists(pl.deny, r):
+		d.refuse(http.StatusForbidden, 0)
+		return d
+	case len(rule.meters) == 0 || pl.skips(r):
+		d.Allowed, d.Exempt = true, true
 		return d
 	}
-	key, fallback := g.plan.keyOf(rule, r)
+	if pl.LimitFor != nil && rule == pl.rest {
+		rule = pl.ruleFor(r)
+		d.rule = rule
+	}
+	cost := pl.cost(r)
+	for i := range rule.meters {
+		if m := &rule.meters[i]; cost > m.burst {
+			d.Err = fmt.Errorf("core: %w: %d at once, and %q never admits more than %d", ErrCostExceedsBurst, cost, m.limit, m.burst)
+			d.violations |= 1 << i
+		}
+	}
+	if d.violations != 0 {
+		d.refuse(http.StatusRequestEntityTooLarge, 0)
+		return d
+	}
+	key, fallback := pl.keyOf(rule, r)
 	buckets := g.limiter.buckets(key, rule.meters, fallback)
 	defer g.limiter.release(buckets)
 	for i := range *buckets {
-		(*buckets)[i].Amount = rule.meters[i].interval
+		(*buckets)[i].Amount = time.Duration(cost) * rule.meters[i].interval
 	}
 	allowed, err := g.limiter.store.Pour(r.Context(), *buckets)
 	if err != nil {
-		d.Allowed = true
-		d.Err = fmt.Errorf("core: asking the store: %w", err)
+		d.degrade(err)
 		return d
 	}
-	var tightest int
-	d.Result, tightest = judge(allowed, rule.meters, *buckets)
-	if !allowed {
-		d.Status = http.StatusTooManyRequests
+	if allowed && (pl.Count != CountAll || pl.MaxWait > 0) {
+		d.charge = newCharge(g.limiter, *buckets)
 	}
-	d.write(g.plan.headers, rule, *buckets, &rule.meters[tightest])
+	if allowed && pl.MaxWait > 0 {
+		d.wait(r.Context(), *buckets)
+	}
+	d.judge(allowed, *buckets)
+	if fallback || rule.byIP {
+		warnIfForwarded(pl, r)
+	}
 	return d
 }
 
-// keyOf returns whose bucket a request is poured into, and whether that is the
-// client's IP for want of a key.
-func (pl *plan) keyOf(rule *rule, r Request) (key string, fallback bool) {
-	key, err := rule.key(r)
-	if err == nil && key != "" && len(key) <= maxKey {
-		return key, false
+func (pl *plan) cost(r Request) int {
+	if pl.Cost == nil {
+		return 1
 	}
-	key, err = pl.ip.key(r)
+	if cost := pl.Cost(r); cost >= 0 {
+		return cost
+	}
+	return 1
+}
+
+// refuse turns a decision into a refusal, unless the policy is a shadow.
+func (d *Decision) refuse(status int, retryAfter int64) {
+	if d.plan.Shadow {
+		d.Allowed, d.Shadowed = true, true
+		return
+	}
+	d.Allowed, d.Status, d.retryAfter = false, status, retryAfter
+}
+
+// degrade decides without the store.
+func (d *Decision) degrade(err error) {
+	d.Degraded = true
+	d.Err = fmt.Errorf("core: asking the store: %w", err)
+	d.Allowed = true
+	if d.plan.OnOutage == Closed {
+		d.refuse(http.StatusServiceUnavailable, retryWhenClosed)
+	}
+}
+
+// judge tells from the levels how the client stands.
+func (d *Decision) judge(allowed bool, buckets []Bucket) {
+	meters := d.rule.meters
+	result, tightest := judge(allowed, meters, buckets)
+	d.tightest = &meters[tightest]
+	switch {
+	case !allowed:
+		for i := range meters {
+			if meters[i].retryAfter(buckets[i].Level, buckets[i].Amount) > 0 {
+				d.violations |= 1 << i
+			}
+		}
+		d.Result = result
+		d.refuse(http.StatusTooManyRequests, max(1, seconds(d.RetryAfter)))
+	case d.Status != 0: // it was to wait and could not
+		result.Allowed, result.RetryAfter = false, d.RetryAfter
+		d.Result = result
+	default:
+		d.Result = result
+	}
+	if d.numbers = !d.plan.Shadow && d.plan.Headers != NoHeaders; d.numbers && d.plan.Headers.has(RateLimitFields) {
+		d.rateLimit = rateLimitField(meters, buckets, d.violations, d.retryAfter)
+	}
+}
+
+// wait holds a request that was let in above the capacity of its limits until it
+// is its turn, and takes the time off the levels.
+func (d *Decision) wait(ctx context.Context, buckets []Bucket) {
+	charge := d.charge
+	if d.plan.Count == CountAll {
+		d.charge = nil // there is nothing to settle after the response
+	}
+	var wait time.Duration
+	for i := range buckets {
+		wait = max(wait, buckets[i].Level-d.rule.meters[i].capacity)
+	}
+	if wait == 0 || d.plan.Shadow {
+		return
+	}
+	err := errWaitRoom
+	if d.plan.waiting.Add(1) <= int64(d.plan.MaxWaiting) {
+		err = sleep(ctx, wait)
+	}
+	d.plan.waiting.Add(-1)
 	if err != nil {
-		return "no address", true // all such peers are one
+		charge.giveBack(ctx)
+		d.charge, d.Err, d.RetryAfter = nil, err, wait
+		d.refuse(http.StatusTooManyRequests, max(1, seconds(wait)))
+		return
 	}
-	return key, true
-}
-
-// write puts the header fields into a decision.
-func (d *Decision) write(headers Headers, rule *rule, buckets []Bucket, tightest *meter) {
-	var retryAfter int64
-	if !d.Allowed {
-		retryAfter = max(1, seconds(d.RetryAfter))
-	}
-	if headers.has(RateLimitFields) {
-		d.add(fieldPolicy, rule.field)
-		d.add(fieldRateLimit, rateLimitField(rule.meters, buckets, retryAfter))
-	}
-	if headers.has(XRateLimit) || headers.has(XRateLimitUnix) {
-		wait := d.ResetAfter
-		if !d.Allowed {
-			wait = d.RetryAfter
-		}
-		reset := seconds(wait)
-		if headers.has(XRateLimitUnix) {
-			reset = seconds(time.Duration(time.Now().UnixNano()) + wait)
-		}
-		d.add(fieldXLimit, strconv.Itoa(tightest.quota))
-		d.add(fieldXRemaining, strconv.Itoa(d.Remaining))
-		d.add(fieldXReset, strconv.FormatInt(reset, 10))
-	}
-	if !d.Allowed {
-		d.add(fieldRetryAfter, strconv.FormatInt(retryAfter, 10))
-		d.add(fieldCacheControl, "no-store")
+	d.Waited = wait
+	for i := range buckets {
+		buckets[i].Level = max(0, buckets[i].Level-wait)
 	}
 }
 
-func (d *Decision) add(name, value string) {
-	d.fields[d.count] = field{name, value}
-	d.count++
-}
+var errWaitRoom = errors.New("core: as many requests as Policy.MaxWaiting are held already")
 
-// rateLimitField is the value of RateLimit. On a refusal it lists only the
-// limits that were in the way: one that was not might say a longer time than
-// Retry-After.
-func rateLimitField(meters []meter, buckets []Bucket, retryAfter int64) string {
-	b := make([]byte, 0, 128)
-	for i := range meters {
-		m, bucket := &meters[i], &buckets[i]
-		if retryAfter > 0 && m.retryAfter(bucket.Level, bucket.Amount) == 0 {
-			continue
-		}
-		if len(b) > 0 {
-			b = append(b, ", "...)
-		}
-		b = m.appendRateLimit(b, bucket.Level, retryAfter)
+// warnIfForwarded says so if the server seems to be behind a proxy that nobody
+// has told us about. A forwarded header from the open internet says nothing.
+func warnIfForwarded(pl *plan, r Request) {
+	if pl.ip.header != "" || warnForwarded.said.Load() {
+		return
 	}
-	return string(b)
+	peer, ok := peerAddr(r.RemoteAddr())
+	if ok && !peer.IsPrivate() && !peer.IsLoopback() {
+		return
+	}
+	for _, name := range []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip"} {
+		if len(r.HeaderLines(name)) > 0 {
+			warnForwarded.once(pl.name, "header", name)
+			return
+		}
+	}
 }

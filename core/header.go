@@ -14,13 +14,29 @@ import (
 type Headers uint8
 
 const (
-	// RateLimitFields are the fields of the IETF's draft-ietf-httpapi-ratelimit-headers-11:
+	// RateLimitFields are the fields of draft-ietf-httpapi-ratelimit-headers-11 of
+	// the IETF, for all the limits that hold:
 	//
 	//	RateLimit-Policy: "100/m";q=100;w=60     100 requests in 60 seconds
 	//	RateLimit: "100/m";r=61;t=37             61 left for the next 37 seconds
 	RateLimitFields Headers = 1 << iota
 
-	// XRateLimit are the older fields, about the tightest limit. Reset is in
+	// RateLimitDraft07 are those of the draft's version 07, about the tightest
+	// limit:
+	//
+	//	RateLimit-Policy: 100;w=60
+	//	RateLimit: limit=100, remaining=61, reset=24
+	RateLimitDraft07
+
+	// RateLimitDraft06 are those of its version 06, about the tightest limit:
+	//
+	//	RateLimit-Policy: 100;w=60
+	//	RateLimit-Limit: 100
+	//	RateLimit-Remaining: 61
+	//	RateLimit-Reset: 24
+	RateLimitDraft06
+
+	// XRateLimit are the fields of old, about the tightest limit. Reset is in
 	// seconds from now:
 	//
 	//	X-RateLimit-Limit: 100
@@ -31,25 +47,34 @@ const (
 	// XRateLimitUnix are the same with Reset as a Unix time, as GitHub has it.
 	XRateLimitUnix
 
+	// ExposeHeaders adds the names of the fields to
+	// Access-Control-Expose-Headers, without which a browser hides them from
+	// scripts of another origin.
+	ExposeHeaders
+
 	// NoHeaders leaves all of them out.
 	NoHeaders
 )
 
 func (h Headers) validate() error {
+	// Different forms of one field.
+	both := func(a, b Headers) bool { return h&a != 0 && h&b != 0 }
 	switch {
 	case h >= NoHeaders<<1:
 		return fmt.Errorf("Headers %d: want a combination of the constants, like RateLimitFields|XRateLimit", h)
 	case h&NoHeaders != 0 && h != NoHeaders:
 		return errors.New("Headers: NoHeaders goes with no others")
-	case h&XRateLimit != 0 && h&XRateLimitUnix != 0:
+	case both(XRateLimit, XRateLimitUnix):
 		return errors.New("Headers: XRateLimit and XRateLimitUnix are the same fields, want one of them")
+	case both(RateLimitFields, RateLimitDraft07|RateLimitDraft06):
+		return errors.New("Headers: RateLimitFields and the older drafts have fields of the same name, want one of them")
 	}
 	return nil
 }
 
 func (h Headers) has(flag Headers) bool {
-	if h == 0 {
-		h = RateLimitFields
+	if h == 0 || h == ExposeHeaders {
+		h |= RateLimitFields
 	}
 	return h&flag != 0
 }
@@ -59,15 +84,16 @@ func (h Headers) has(flag Headers) bool {
 const (
 	fieldPolicy       = "Ratelimit-Policy"
 	fieldRateLimit    = "Ratelimit"
+	fieldLimit        = "Ratelimit-Limit"
+	fieldRemaining    = "Ratelimit-Remaining"
+	fieldReset        = "Ratelimit-Reset"
 	fieldXLimit       = "X-Ratelimit-Limit"
 	fieldXRemaining   = "X-Ratelimit-Remaining"
 	fieldXReset       = "X-Ratelimit-Reset"
 	fieldRetryAfter   = "Retry-After"
 	fieldCacheControl = "Cache-Control"
-	maxFields         = 7
+	fieldExpose       = "Access-Control-Expose-Headers"
 )
-
-type field struct{ name, value string }
 
 // maxInteger is the largest integer of a structured field (RFC 9651, section 3.3.1).
 const maxInteger = 999_999_999_999_999
@@ -76,9 +102,10 @@ const maxInteger = 999_999_999_999_999
 //
 // The quota q and the window w are those of the limit, if it has them in whole
 // seconds and its burst is no larger. Otherwise they describe the bucket: so
-// much at once, and so many seconds until it is empty again.
+// much at once, and so many seconds until it is empty again. A window below a
+// second cannot be said and is left out.
 func (m *meter) describe(name string) {
-	m.item = quoteItem(name)
+	m.name, m.item = name, quoteItem(name)
 	m.quota = max(m.limit.Rate, m.burst)
 	window := m.limit.Period
 	switch {
@@ -113,23 +140,31 @@ func quoteItem(name string) string {
 	return b.String()
 }
 
-// policyField is the value of RateLimit-Policy.
-func policyField(meters []meter) string {
-	var b []byte
+// policyFields are the values of RateLimit-Policy for a rule: of the current
+// draft, and of the older ones, in which limits have no names.
+type policyFields struct{ current, older string }
+
+func newPolicyFields(meters []meter) policyFields {
+	var current, older []byte
 	for i := range meters {
 		m := &meters[i]
 		if i > 0 {
-			b = append(b, ", "...)
+			current, older = append(current, ", "...), append(older, ", "...)
 		}
-		b = append(b, m.item...)
-		b = append(b, ";q="...)
-		b = strconv.AppendInt(b, min(int64(m.quota), maxInteger), 10)
-		if m.window > 0 {
-			b = append(b, ";w="...)
-			b = strconv.AppendInt(b, min(m.window, maxInteger), 10)
-		}
+		current = append(append(current, m.item...), ";q="...)
+		current = m.appendQuota(current)
+		older = m.appendQuota(older)
 	}
-	return string(b)
+	return policyFields{string(current), string(older)}
+}
+
+func (m *meter) appendQuota(b []byte) []byte {
+	b = strconv.AppendInt(b, min(int64(m.quota), maxInteger), 10)
+	if m.window > 0 {
+		b = append(b, ";w="...)
+		b = strconv.AppendInt(b, min(m.window, maxInteger), 10)
+	}
+	return b
 }
 
 // appendRateLimit appends a member of the RateLimit field: how many requests
@@ -152,6 +187,23 @@ func (m *meter) appendRateLimit(b []byte, level time.Duration, retryAfter int64)
 	return strconv.AppendInt(b, min(t, maxInteger), 10)
 }
 
+// rateLimitField is the value of RateLimit. On a refusal it lists only the
+// violated limits: one that was not in the way might say a longer time than
+// Retry-After.
+func rateLimitField(meters []meter, buckets []Bucket, violations uint32, retryAfter int64) string {
+	b := make([]byte, 0, 128)
+	for i := range meters {
+		if violations != 0 && violations&(1<<i) == 0 {
+			continue
+		}
+		if len(b) > 0 {
+			b = append(b, ", "...)
+		}
+		b = meters[i].appendRateLimit(b, buckets[i].Level, retryAfter)
+	}
+	return string(b)
+}
+
 // seconds rounds up: a client that comes back too early is refused again.
 func seconds(d time.Duration) int64 {
 	s := int64(d / time.Second)
@@ -159,4 +211,131 @@ func seconds(d time.Duration) int64 {
 		s++
 	}
 	return s
+}
+
+// A ResponseHeader is the header of a response under way. [net/http.Header] is
+// one.
+type ResponseHeader interface {
+	Get(name string) string
+	Set(name, value string)
+}
+
+// SetHeaders sets the header fields that tell the client how it stands, for a
+// refusal and for a request that passes. Nothing in them was written by a client.
+//
+// Where another limiter has set its fields already, the lists grow, the fields
+// with a single value stay those of the tightest limit, and Retry-After that of
+// the longest wait, in whatever order the limiters come.
+func (d *Decision) SetHeaders(h ResponseHeader) {
+	set := NoHeaders
+	if d.numbers {
+		set = d.plan.Headers
+	}
+	refusedBefore := false
+	if d.retryAfter > 0 {
+		before, _ := strconv.ParseInt(h.Get(fieldRetryAfter), 10, 64)
+		refusedBefore = before > 0
+		h.Set(fieldRetryAfter, strconv.FormatInt(max(before, d.retryAfter), 10))
+	}
+	if !d.Allowed {
+		h.Set(fieldCacheControl, "no-store") // RFC 6585, section 4
+	}
+	if set.has(RateLimitFields) {
+		before := h.Get(fieldPolicy)
+		if before != "" && containsItem(before, d.rule.fields.current) {
+			warnCountedTwice.once(d.Policy)
+		} else {
+			setList(h, fieldPolicy, before, d.rule.fields.current)
+		}
+		if before = h.Get(fieldRateLimit); !d.Allowed && !refusedBefore {
+			before = "" // a limit that lets the client pass might say a longer time
+		}
+		setList(h, fieldRateLimit, before, d.rateLimit)
+	}
+	if set.has(RateLimitDraft07 | RateLimitDraft06) {
+		setList(h, fieldPolicy, h.Get(fieldPolicy), d.rule.fields.older)
+	}
+	if set.has(RateLimitDraft07) {
+		_, before, _ := strings.Cut(h.Get(fieldRateLimit), "remaining=")
+		before, _, _ = strings.Cut(before, ",")
+		if d.tighterThan(before) {
+			h.Set(fieldRateLimit, "limit="+d.limitText()+", remaining="+strconv.Itoa(d.Remaining)+", reset="+d.resetText(false))
+		}
+	}
+	if set.has(RateLimitDraft06) {
+		d.setSingle(h, fieldLimit, fieldRemaining, fieldReset, false)
+	}
+	if set.has(XRateLimit | XRateLimitUnix) {
+		d.setSingle(h, fieldXLimit, fieldXRemaining, fieldXReset, set.has(XRateLimitUnix))
+	}
+	if set.has(ExposeHeaders) {
+		d.expose(h, set)
+	}
+}
+
+// setList sets a field to a list, after what it holds already.
+func setList(h ResponseHeader, name, before, list string) {
+	if before != "" {
+		list = before + ", " + list
+	}
+	h.Set(name, list)
+}
+
+// containsItem reports whether a list begins or goes on with the members of
+// another.
+func containsItem(list, members string) bool {
+	return strings.HasPrefix(list+", ", members+", ") || strings.Contains(list+", ", ", "+members+", ")
+}
+
+// setSingle sets the three fields of the older forms, if no tighter limit has
+// set them.
+func (d *Decision) setSingle(h ResponseHeader, limit, remaining, reset string, unix bool) {
+	if !d.tighterThan(h.Get(remaining)) {
+		return
+	}
+	h.Set(limit, d.limitText())
+	h.Set(remaining, strconv.Itoa(d.Remaining))
+	h.Set(reset, d.resetText(unix))
+}
+
+// tighterThan reports whether less remains than another limiter has said.
+func (d *Decision) tighterThan(before string) bool {
+	remaining, err := strconv.Atoi(before)
+	return err != nil || d.Remaining < remaining || !d.Allowed
+}
+
+func (d *Decision) limitText() string { return strconv.Itoa(d.tightest.quota) }
+
+func (d *Decision) resetText(unix bool) string {
+	wait := d.ResetAfter
+	if !d.Allowed {
+		wait = d.RetryAfter
+	}
+	if unix {
+		wait += time.Duration(time.Now().UnixNano())
+	}
+	return strconv.FormatInt(seconds(wait), 10)
+}
+
+// exposed are the names to expose for each of the forms.
+var exposed = []struct {
+	form  Headers
+	names string
+}{
+	{RateLimitFields | RateLimitDraft07, "RateLimit, RateLimit-Policy"},
+	{RateLimitDraft06, "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy"},
+	{XRateLimit | XRateLimitUnix, "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"},
+}
+
+func (d *Decision) expose(h ResponseHeader, set Headers) {
+	names := ""
+	for _, e := range exposed {
+		if set.has(e.form) {
+			names += e.names + ", "
+		}
+	}
+	names += "Retry-After"
+	if before := h.Get(fieldExpose); !containsItem(before, names) {
+		setList(h, fieldExpose, before, names)
+	}
 }

@@ -177,7 +177,7 @@ func (l *Limiter) buckets(key string, meters []meter, fallback bool) *[]Bucket {
 		if fallback {
 			scope = m.fallbackScope
 		}
-		*buckets = append(*buckets, Bucket{Scope: scope, Key: key, Capacity: m.capacity})
+		*buckets = append(*buckets, Bucket{Scope: scope, Key: key, Capacity: m.capacity + m.waitRoom})
 	}
 	return buckets
 }

@@ -11,13 +11,15 @@ type meter struct {
 	limit    Limit
 	interval time.Duration
 	capacity time.Duration
+	waitRoom time.Duration // above the capacity, for requests that wait their turn
 	burst    int
 
 	scope         string
 	fallbackScope string // of those that are limited by IP for want of a key
 
 	// What a Guard tells of it; empty for a bare Limiter.
-	item   string // name of the limit, as it stands in a RateLimit field
+	name   string
+	item   string // the name as it stands in a RateLimit field
 	quota  int    // the q of RateLimit-Policy, and X-RateLimit-Limit
 	window int64  // its w, in seconds; 0 if it has none
 }
@@ -69,9 +71,9 @@ func (m *meter) remaining(level time.Duration) int {
 	return int(max(0, m.capacity-level) / m.interval)
 }
 
-// retryAfter is how long until a bucket at this level has room for amount.
+// retryAfter is how long until a bucket at this level takes amount in.
 func (m *meter) retryAfter(level, amount time.Duration) time.Duration {
-	return max(0, level+amount-m.capacity)
+	return max(0, level+amount-m.capacity-m.waitRoom)
 }
 
 // judge tells from the levels how things stand under the tightest of the meters,

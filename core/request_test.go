@@ -46,11 +46,13 @@ func newGuard(t testing.TB, policy core.Policy) *core.Guard {
 	return guard
 }
 
-// headers are the fields of a decision.
+// headers are the fields that a decision sets.
 func headers(d core.Decision) map[string]string {
+	h := make(http.Header)
+	d.SetHeaders(h)
 	fields := make(map[string]string)
-	for name, value := range d.Headers() {
-		fields[name] = value
+	for name, lines := range h {
+		fields[name] = strings.Join(lines, "\n")
 	}
 	return fields
 }

@@ -25,7 +25,9 @@ package echomw
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -54,22 +56,50 @@ func Handler(guard *core.Guard, refuse func(echo.Context, core.Decision) error) 
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			decision := guard.Check(request{c})
-			for name, value := range decision.Headers() {
-				c.Response().Header().Set(name, value)
-			}
+			decision.SetHeaders(c.Response().Header())
 			if !decision.Allowed {
 				return refuse(c, decision)
+			}
+			if decision.Shared() {
+				c.Set(decisionKey, decision)
+			}
+			if decision.NeedsStatus() {
+				return settle(next, c, decision)
 			}
 			return next(c)
 		}
 	}
 }
 
-// Refuse returns an [*echo.HTTPError] with the status of the decision, 429, and
+// settle calls next and tells the decision the status of the answer: that of the
+// error that is going to be answered, or none after a panic.
+func settle(next echo.HandlerFunc, c echo.Context, decision core.Decision) error {
+	status := 0
+	defer func() { decision.Settle(c.Request().Context(), status) }()
+	err := next(c)
+	status = c.Response().Status
+	if httpError := (*echo.HTTPError)(nil); errors.As(err, &httpError) {
+		status = httpError.Code
+	} else if err != nil {
+		status = http.StatusInternalServerError
+	}
+	return err
+}
+
+// Refuse returns an [*echo.HTTPError] with the status of the decision, mostly 429, and
 // its name as message.
 func Refuse(_ echo.Context, decision core.Decision) error {
 	return echo.NewHTTPError(decision.Status)
 }
+
+// Decision returns what the last guard in front of a handler has decided, if its
+// policy says ShareDecision.
+func Decision(c echo.Context) (core.Decision, bool) {
+	decision, ok := c.Get(decisionKey).(core.Decision)
+	return decision, ok
+}
+
+const decisionKey = "spillway.decision"
 
 // Key makes a key of what is in echo's context. It is for guards in echo only;
 // elsewhere it finds no key.

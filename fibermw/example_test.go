@@ -30,7 +30,7 @@ func Example() {
 	}
 
 	// Output:
-	// 200 "login";r=1;t=30
-	// 200 "login";r=0;t=30
+	// 200 "100/m";r=99;t=60, "login";r=1;t=30
+	// 200 "100/m";r=98;t=59, "login";r=0;t=30
 	// 429 "login";r=0;t=30
 }

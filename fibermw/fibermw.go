@@ -22,6 +22,7 @@ package fibermw
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -51,21 +52,49 @@ func Handler(guard *core.Guard, refuse func(*fiber.Ctx, core.Decision) error) fi
 	}
 	return func(c *fiber.Ctx) error {
 		decision := guard.Check(request{c})
-		for name, value := range decision.Headers() {
-			c.Set(name, value)
-		}
+		decision.SetHeaders(responseHeader{c})
 		if !decision.Allowed {
 			return refuse(c, decision)
+		}
+		if decision.Shared() {
+			c.Locals(decisionKey{}, decision)
+		}
+		if decision.NeedsStatus() {
+			return settle(c, decision)
 		}
 		return c.Next()
 	}
 }
 
-// Refuse returns a [*fiber.Error] with the status of the decision, 429, and its
+// settle calls the handlers behind and tells the decision the status of the
+// answer: that of the error that is going to be answered, or none after a panic.
+func settle(c *fiber.Ctx, decision core.Decision) error {
+	status := 0
+	defer func() { decision.Settle(c.UserContext(), status) }()
+	err := c.Next()
+	status = c.Response().StatusCode()
+	if fiberError := (*fiber.Error)(nil); errors.As(err, &fiberError) {
+		status = fiberError.Code
+	} else if err != nil {
+		status = fiber.StatusInternalServerError
+	}
+	return err
+}
+
+// Refuse returns a [*fiber.Error] with the status of the decision, mostly 429, and its
 // name as message.
 func Refuse(_ *fiber.Ctx, decision core.Decision) error {
 	return fiber.NewError(decision.Status)
 }
+
+// Decision returns what the last guard in front of a handler has decided, if its
+// policy says ShareDecision.
+func Decision(c *fiber.Ctx) (core.Decision, bool) {
+	decision, ok := c.Locals(decisionKey{}).(core.Decision)
+	return decision, ok
+}
+
+type decisionKey struct{}
 
 // Key makes a key of what is in fiber's context. It is for guards in fiber only;
 // elsewhere it finds no key. The key may point into fiber's memory, as c.Get
@@ -79,6 +108,11 @@ func Key(key func(*fiber.Ctx) (string, error)) core.KeyFunc {
 	}
 }
 
+type responseHeader struct{ c *fiber.Ctx }
+
+func (h responseHeader) Get(name string) string { return h.c.GetRespHeader(name) }
+func (h responseHeader) Set(name, value string) { h.c.Set(name, value) }
+
 type request struct{ c *fiber.Ctx }
 
 func (r request) Context() context.Context  { return r.c.UserContext() }
@@ -87,8 +121,13 @@ func (r request) Header(name string) string { return strings.Join(r.HeaderLines(
 func (r request) RemoteAddr() string        { return r.c.Context().RemoteAddr().String() }
 
 // Path is not c.Path, which with UnescapePath has its escapes removed already.
+// Without StrictRouting fiber's router looks at no trailing slash.
 func (r request) Path() string {
-	return utils.UnsafeString(r.c.Request().URI().PathOriginal())
+	path := utils.UnsafeString(r.c.Request().URI().PathOriginal())
+	if trimmed := strings.TrimRight(path, "/"); trimmed != "" && !r.c.App().Config().StrictRouting {
+		return trimmed
+	}
+	return path
 }
 
 func (r request) HeaderLines(name string) []string {

@@ -6,7 +6,8 @@
 //
 // It works on an engine, on a group and on a single route alike. A refused
 // request is aborted: the handlers behind the middleware are not called, and
-// those in front find the 429 in c.Writer.Status. The answer is plain text.
+// those in front find the 429 in c.Writer.Status. The answer is a problem in JSON,
+// plain text or HTML, as the client prefers.
 //
 // Put it behind the CORS middleware, or a browser reports a refusal as a
 // network error; behind authentication if the key is the user; and in front of
@@ -20,7 +21,6 @@ package ginmw
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -49,20 +49,47 @@ func Handler(guard *core.Guard, refuse func(*gin.Context, core.Decision)) gin.Ha
 	}
 	return func(c *gin.Context) {
 		decision := guard.Check(request{c})
-		for name, value := range decision.Headers() {
-			c.Writer.Header().Set(name, value)
-		}
+		decision.SetHeaders(c.Writer.Header())
 		if !decision.Allowed {
 			c.Abort() // gin goes on to the next handler unless told not to
 			refuse(c, decision)
+			return
+		}
+		if decision.Shared() {
+			c.Set(decisionKey{}, decision)
+		}
+		if decision.NeedsStatus() {
+			settle(c, decision)
 		}
 	}
 }
 
-// Refuse answers with the status of the decision, 429, and its name as plain text.
-func Refuse(c *gin.Context, decision core.Decision) {
-	c.String(decision.Status, http.StatusText(decision.Status))
+// settle calls the handlers behind and tells the decision the status of the
+// answer, which is none if they panic.
+func settle(c *gin.Context, decision core.Decision) {
+	status := 0
+	defer func() { decision.Settle(c.Request.Context(), status) }()
+	c.Next()
+	status = c.Writer.Status()
 }
+
+// Refuse answers with the status of the decision, mostly 429, and a body in the
+// form that the client accepts: [core.Decision.Body].
+func Refuse(c *gin.Context, decision core.Decision) {
+	contentType, body := decision.Body(request{c}.Header("Accept"))
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Data(decision.Status, contentType, []byte(body))
+}
+
+// Decision returns what the last guard in front of a handler has decided, if its
+// policy says ShareDecision.
+func Decision(c *gin.Context) (core.Decision, bool) {
+	value, _ := c.Get(decisionKey{})
+	decision, ok := value.(core.Decision)
+	return decision, ok
+}
+
+type decisionKey struct{}
 
 // Key makes a key of what is in gin's context. It is for guards in gin only;
 // elsewhere it finds no key.

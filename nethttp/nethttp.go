@@ -5,7 +5,8 @@
 //	limit := nethttp.Limit(limiter, core.Policy{Limit: core.PerMinute(100)})
 //	http.ListenAndServe(":8080", limit(mux))
 //
-// A refused request does not reach the next handler. The answer is plain text.
+// A refused request does not reach the next handler. The answer is a problem in
+// JSON, plain text or HTML, as the client prefers.
 //
 // Put it behind the CORS middleware, or a browser reports a refusal as a
 // network error; behind authentication if the key is the user; and in front of
@@ -14,12 +15,14 @@
 //
 // The client's IP is that of the connection; no forwarded header is believed.
 // The ResponseWriter is handed on as it is, so flushing, hijacking and
-// http.ResponseController work as without the middleware.
+// http.ResponseController work as without the middleware. Only a policy that
+// counts some of the requests (Policy.Count) has to wrap it, to see the status.
 package nethttp
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -47,11 +50,16 @@ func Handler(guard *core.Guard, refuse func(http.ResponseWriter, *http.Request, 
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			decision := guard.Check(request{r})
-			for name, value := range decision.Headers() {
-				w.Header().Set(name, value)
-			}
+			decision.SetHeaders(w.Header())
 			if !decision.Allowed {
 				refuse(w, r, decision)
+				return
+			}
+			if decision.Shared() {
+				r = r.WithContext(context.WithValue(r.Context(), decisionKey{}, decision))
+			}
+			if decision.NeedsStatus() {
+				settle(next, w, r, decision)
 				return
 			}
 			next.ServeHTTP(w, r)
@@ -59,10 +67,24 @@ func Handler(guard *core.Guard, refuse func(http.ResponseWriter, *http.Request, 
 	}
 }
 
-// Refuse answers with the status of the decision, 429, and its name as plain text.
-func Refuse(w http.ResponseWriter, _ *http.Request, decision core.Decision) {
-	http.Error(w, http.StatusText(decision.Status), decision.Status)
+// Refuse answers with the status of the decision, mostly 429, and a body in the
+// form that the client accepts: [core.Decision.Body].
+func Refuse(w http.ResponseWriter, r *http.Request, decision core.Decision) {
+	contentType, body := decision.Body(request{r}.Header("Accept"))
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(decision.Status)
+	_, _ = io.WriteString(w, body)
 }
+
+// Decision returns what the last guard in front of a handler has decided, if its
+// policy says ShareDecision.
+func Decision(r *http.Request) (core.Decision, bool) {
+	decision, ok := r.Context().Value(decisionKey{}).(core.Decision)
+	return decision, ok
+}
+
+type decisionKey struct{}
 
 // Key makes a key of what is in the request. It is for guards in net/http only;
 // elsewhere it finds no key.
