@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -241,16 +242,17 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 		h.Set(fieldCacheControl, "no-store") // RFC 6585, section 4
 	}
 	if set.has(RateLimitFields) {
-		before := h.Get(fieldPolicy)
-		if before != "" && containsItem(before, d.rule.fields.current) {
+		policies, limits := h.Get(fieldPolicy), h.Get(fieldRateLimit)
+		if policies != "" && containsMembers(policies, d.rule.fields.current) {
 			warnCountedTwice.once(d.Policy)
+			limits = d.withoutOwn(limits)
 		} else {
-			setList(h, fieldPolicy, before, d.rule.fields.current)
+			setList(h, fieldPolicy, policies, d.rule.fields.current)
 		}
-		if before = h.Get(fieldRateLimit); !d.Allowed && !refusedBefore {
-			before = "" // a limit that lets the client pass might say a longer time
+		if !d.Allowed && !refusedBefore {
+			limits = "" // one that lets the client pass might say a longer time
 		}
-		setList(h, fieldRateLimit, before, d.rateLimit)
+		setList(h, fieldRateLimit, limits, d.rateLimit)
 	}
 	if set.has(RateLimitDraft07 | RateLimitDraft06) {
 		setList(h, fieldPolicy, h.Get(fieldPolicy), d.rule.fields.older)
@@ -281,9 +283,25 @@ func setList(h ResponseHeader, name, before, list string) {
 	h.Set(name, list)
 }
 
-// containsItem reports whether a list begins or goes on with the members of
+// withoutOwn returns a RateLimit list without the members about the limits of
+// this decision.
+func (d *Decision) withoutOwn(list string) string {
+	var others []string
+	for more := list != ""; more; {
+		var member string
+		list, member, more = cutLast(list, len(list))
+		member = strings.Trim(member, " ")
+		if !slices.ContainsFunc(d.rule.meters, func(m meter) bool { return strings.HasPrefix(member, m.item+";") }) {
+			others = append(others, member)
+		}
+	}
+	slices.Reverse(others)
+	return strings.Join(others, ", ")
+}
+
+// containsMembers reports whether a list begins or goes on with the members of
 // another.
-func containsItem(list, members string) bool {
+func containsMembers(list, members string) bool {
 	return strings.HasPrefix(list+", ", members+", ") || strings.Contains(list+", ", ", "+members+", ")
 }
 
@@ -335,7 +353,7 @@ func (d *Decision) expose(h ResponseHeader, set Headers) {
 		}
 	}
 	names += "Retry-After"
-	if before := h.Get(fieldExpose); !containsItem(before, names) {
+	if before := h.Get(fieldExpose); !containsMembers(before, names) {
 		setList(h, fieldExpose, before, names)
 	}
 }

@@ -46,7 +46,7 @@ func TestLeakyBucketAllow(t *testing.T) {
 			allow(c.interval-c.interval/4, "a quarter later")
 			time.Sleep(c.interval - c.interval/4 - 1)
 			allow(1, "a nanosecond too early")
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			allow(0, "in time")
 			time.Sleep(100 * c.interval)
 			allow(0, "after a long pause")

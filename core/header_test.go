@@ -1,0 +1,233 @@
+package core_test
+
+import (
+	"maps"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spillway-go/spillway/core"
+)
+
+func TestOlderDrafts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := newGuard(t, core.Policy{
+			Name: "api", Limit: core.PerSecond(10), And: []core.Limit{core.PerMinute(100)},
+			Headers: core.RateLimitDraft06 | core.RateLimitDraft07 | core.XRateLimit,
+		})
+		want := map[string]string{
+			"Ratelimit-Policy": "10;w=1, 100;w=60", "Ratelimit": "limit=10, remaining=9, reset=1",
+			"Ratelimit-Limit": "10", "Ratelimit-Remaining": "9", "Ratelimit-Reset": "1",
+			"X-Ratelimit-Limit": "10", "X-Ratelimit-Remaining": "9", "X-Ratelimit-Reset": "1",
+		}
+		// Both draft-06 and draft-07 have RateLimit-Policy, in the same form.
+		if got := headers(guard.Check(get("/"))); !maps.Equal(got, want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+		for range 9 {
+			guard.Check(get("/"))
+		}
+		want = map[string]string{
+			"Ratelimit-Policy": "10;w=1, 100;w=60", "Ratelimit": "limit=10, remaining=0, reset=1",
+			"Ratelimit-Limit": "10", "Ratelimit-Remaining": "0", "Ratelimit-Reset": "1",
+			"X-Ratelimit-Limit": "10", "X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": "1",
+			"Retry-After": "1", "Cache-Control": "no-store",
+		}
+		if got := headers(guard.Check(get("/"))); !maps.Equal(got, want) {
+			t.Errorf("refused:\ngot  %v\nwant %v", got, want)
+		}
+	})
+}
+
+func TestExposeHeaders(t *testing.T) {
+	for _, c := range []struct {
+		headers core.Headers
+		before  string
+		want    string
+	}{
+		{core.ExposeHeaders, "", "RateLimit, RateLimit-Policy, Retry-After"},
+		{core.ExposeHeaders | core.XRateLimit, "Etag", "Etag, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"},
+		{core.ExposeHeaders | core.RateLimitFields | core.XRateLimitUnix, "", "RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"},
+		{core.ExposeHeaders, "RateLimit, RateLimit-Policy, Retry-After", "RateLimit, RateLimit-Policy, Retry-After"},
+	} {
+		guard := newGuard(t, core.Policy{Limit: core.PerHour(1), Headers: c.headers})
+		h := make(http.Header)
+		if c.before != "" {
+			h.Set("Access-Control-Expose-Headers", c.before)
+		}
+		d := guard.Check(get("/"))
+		d.SetHeaders(h)
+		if got := h.Get("Access-Control-Expose-Headers"); got != c.want {
+			t.Errorf("Headers %d on %q: %q, want %q", c.headers, c.before, got, c.want)
+		}
+	}
+}
+
+// Three limiters on one request, in all orders: the lists have all of those that
+// were asked, in their order, and the single values are those of the tightest.
+func TestStackedLimiters(t *testing.T) {
+	limits := map[string]core.Limit{"a": core.PerHour(3), "b": core.PerMinute(5), "c": core.PerDay(4)}
+	quota := map[string]string{"a": `"a";q=3;w=3600`, "b": `"b";q=5;w=60`, "c": `"c";q=4;w=86400`}
+	first := map[string]string{"a": `"a";r=2;t=2400`, "b": `"b";r=4;t=48`, "c": `"c";r=3;t=64800`}
+	for _, order := range []string{"abc", "acb", "bac", "bca", "cab", "cba"} {
+		synctest.Test(t, func(t *testing.T) {
+			limiter := core.New(core.NewMemory())
+			var guards []*core.Guard
+			for _, name := range order {
+				guard, err := core.NewGuard(limiter, core.Policy{Name: string(name), Limit: limits[string(name)], Headers: core.RateLimitFields | core.XRateLimit})
+				if err != nil {
+					t.Fatal(err)
+				}
+				guards = append(guards, guard)
+			}
+			ask := func() (http.Header, string) {
+				h := make(http.Header)
+				for i, guard := range guards {
+					d := guard.Check(get("/"))
+					d.SetHeaders(h)
+					if !d.Allowed {
+						return h, order[:i+1]
+					}
+				}
+				return h, order
+			}
+			list := func(items map[string]string, names string) string {
+				var all []string
+				for _, name := range names {
+					all = append(all, items[string(name)])
+				}
+				return strings.Join(all, ", ")
+			}
+			h, asked := ask()
+			want := http.Header{
+				"Ratelimit-Policy": {list(quota, order)}, "Ratelimit": {list(first, order)},
+				"X-Ratelimit-Limit": {"3"}, "X-Ratelimit-Remaining": {"2"}, "X-Ratelimit-Reset": {"1200"},
+			}
+			if asked != order || !equalHeaders(h, want) {
+				t.Errorf("%s passes:\ngot  %v\nwant %v", order, h, want)
+			}
+			ask()
+			ask()
+			h, asked = ask() // a refuses
+			want = http.Header{
+				"Ratelimit-Policy": {list(quota, asked)}, "Ratelimit": {`"a";r=0;t=1200`},
+				"X-Ratelimit-Limit": {"3"}, "X-Ratelimit-Remaining": {"0"}, "X-Ratelimit-Reset": {"1200"},
+				"Retry-After": {"1200"}, "Cache-Control": {"no-store"},
+			}
+			if !strings.HasSuffix(asked, "a") || !equalHeaders(h, want) {
+				t.Errorf("%s refused:\ngot  %v\nwant %v", order, h, want)
+			}
+
+			// Where a refusal does not end the request, the longest wait is told.
+			h = make(http.Header)
+			for range 10 {
+				for _, guard := range guards {
+					guard.Check(get("/"))
+				}
+			}
+			for _, guard := range guards {
+				d := guard.Check(get("/"))
+				d.SetHeaders(h)
+			}
+			if got := h.Get("Retry-After"); got != "21600" {
+				t.Errorf("%s all refuse: Retry-After %s, want that of c", order, got)
+			}
+			if got := h.Get("Ratelimit"); strings.Count(got, ";r=0;") != 3 {
+				t.Errorf("%s all refuse: RateLimit %s, want all three", order, got)
+			}
+		})
+	}
+}
+
+func equalHeaders(a, b http.Header) bool {
+	return maps.EqualFunc(a, b, func(x, y []string) bool { return strings.Join(x, "\n") == strings.Join(y, "\n") })
+}
+
+func TestCountedTwiceIsListedOnce(t *testing.T) {
+	guard := newGuard(t, core.Policy{Name: "api", Limit: core.PerHour(10)})
+	other := newGuard(t, core.Policy{Name: `a, "b"`, Limit: core.PerHour(10)})
+	h := make(http.Header)
+	for _, g := range []*core.Guard{guard, other, guard} {
+		d := g.Check(get("/"))
+		d.SetHeaders(h)
+	}
+	if got, want := h.Get("Ratelimit-Policy"), `"api";q=10;w=3600, "a, \"b\"";q=10;w=3600`; got != want {
+		t.Errorf("RateLimit-Policy is %s, want %s", got, want)
+	}
+	if got, want := h.Get("Ratelimit"), `"a, \"b\"";r=9;t=3240, "api";r=8;t=2880`; got != want {
+		t.Errorf("RateLimit is %s, want %s", got, want)
+	}
+}
+
+func TestHeadersOfOthersStay(t *testing.T) {
+	guard := newGuard(t, core.Policy{Limit: core.PerHour(1), Headers: core.XRateLimit | core.RateLimitFields})
+	h := http.Header{"X-Ratelimit-Remaining": {"not a number"}, "Retry-After": {"Wed, 21 Oct 2026 07:28:00 GMT"}, "Cache-Control": {"public"}, "Vary": {"Origin"}}
+	guard.Check(get("/"))
+	d := guard.Check(get("/"))
+	d.SetHeaders(h)
+	for name, want := range map[string]string{"X-Ratelimit-Remaining": "0", "Retry-After": "3600", "Cache-Control": "no-store", "Vary": "Origin"} {
+		if got := h.Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := newGuard(t, core.Policy{Name: `<b>"api"`, Limit: core.PerMinute(2), And: []core.Limit{core.PerHour(2)}})
+		guard.Check(get("/"))
+		guard.Check(get("/"))
+		time.Sleep(time.Minute)
+		d := guard.Check(get("/"))
+		const (
+			problem = "application/problem+json"
+			text    = "text/plain; charset=utf-8"
+			page    = "text/html; charset=utf-8"
+		)
+		for accept, want := range map[string]string{
+			"":                         problem,
+			" ":                        problem,
+			"*/*":                      problem,
+			"application/json":         problem,
+			"application/problem+json": problem,
+			"application/*":            problem,
+			"APPLICATION/JSON":         problem,
+			"text/plain":               text,
+			"text/*":                   text,
+			"text/html":                page,
+			"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8": page,
+			"text/html;q=0.5, text/plain":             text,
+			"text/plain;q=0.5, application/json;q=.6": problem,
+			"application/json;q=0, */*":               text,
+			"application/json;q=0.1, text/html;q=0.2": page,
+			"text/html;level=1;q=0.7, text/plain":     text,
+			"text/html ; q=1 , */* ; q=0.1":           page,
+			"image/png":                               text,
+			"*/*;q=0":                                 text,
+			"text/html;q=nan, text/plain;q=0.1":       text,
+			"text/html;q=2, text/plain;q=0.1":         text,
+			"text/html;q=-1, text/plain;q=0.1":        text,
+			"garbage":                                 text,
+			";;;,,,":                                  text,
+			strings.Repeat("text/html,", 10_000):      page,
+			strings.Repeat("x", 1<<20):                text,
+		} {
+			contentType, body := d.Body(accept)
+			if contentType != want {
+				t.Errorf("Accept %.50q: %s, want %s", accept, contentType, want)
+			}
+			if !strings.Contains(body, "Too Many Requests") || strings.Contains(body, "<b>") {
+				t.Errorf("Accept %.50q: %s", accept, body)
+			}
+		}
+		_, body := d.Body("application/json")
+		const want = `{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded",` +
+			`"title":"Request cannot be satisfied as assigned quota has been exceeded","status":429,` +
+			`"detail":"Too Many Requests. Please try again in 29m0s.","violated-policies":["\u003cb\u003e\"api\" 2/h"]}` + "\n"
+		if body != want {
+			t.Errorf("got  %swant %s", body, want)
+		}
+	})
+}
