@@ -3,6 +3,7 @@
 //
 //	http_api            net/http, with a table of limits for its routes
 //	per_user_limiting   plans for users and API keys, strangers by IP
+//	config_file         limits in a file, followed while it serves
 //	batch_processing    jobs that wait for their turn
 //	gin, echo, fiber    the same in the frameworks
 //

@@ -51,8 +51,10 @@ func TestExamples(t *testing.T) {
 			case "http_api":
 				t.Run("exempt", e.testExempt)
 				t.Run("shared Redis", e.testSharedRedis)
-				fallthrough
-			default:
+			case "config_file":
+				t.Run("follows its file", e.testFollows)
+			}
+			if name != "per_user_limiting" {
 				t.Run("login", e.testLogin)
 			}
 			t.Run("retry", e.testRetry)
@@ -102,6 +104,37 @@ func (e example) testSharedRedis(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(codes), "[200 200 200 200 200 429]"; got != want {
 		t.Errorf("six logins at two processes under 5/m: %s, want %s", got, want)
+	}
+}
+
+// testFollows changes the file under a server: a mistake changes nothing, and a
+// higher limit goes on with what was used of the lower one.
+func (e example) testFollows(t *testing.T) {
+	t.Parallel()
+	config := filepath.Join(t.TempDir(), "policy.json")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`{"name": "site", "limit": "2/h"}`)
+	p := e.start(t, "-config", config)
+	limit := func() string { return p.do("GET", "/").Header.Get("Ratelimit-Policy") }
+	p.exhaust("GET", "/")
+	write(`{"name": "site", "limit": "0/h"}`)
+	time.Sleep(1500 * time.Millisecond)
+	if got, want := limit(), `"site";q=2;w=3600`; got != want {
+		t.Errorf("with a mistake in the file: %s, want %s", got, want)
+	}
+	write(`{"name": "site", "limit": "9/h"}`)
+	for deadline := time.Now().Add(10 * time.Second); limit() != `"site";q=9;w=3600`; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the limit in the file is 9/h, and after ten seconds it is still %s", limit())
+		}
+	}
+	if r := p.do("GET", "/"); r.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("status %d after the change, want 429: a changed limit keeps its debt", r.StatusCode)
 	}
 }
 
