@@ -106,7 +106,7 @@ const maxInteger = 999_999_999_999_999
 // much at once, and so many seconds until it is empty again. A window below a
 // second cannot be said and is left out.
 func (m *meter) describe(name string) {
-	m.name, m.item = name, quoteItem(name)
+	m.description = &description{name: name, item: quoteItem(name)}
 	m.quota = max(m.limit.Rate, m.burst)
 	window := m.limit.Period
 	switch {

@@ -39,11 +39,11 @@ func NewLeakyBucket(store Store, key string, rate float64) *LeakyBucket {
 func newLeakyBucket(limiter *Limiter, key string, limit Limit) *LeakyBucket {
 	// The scope does not have the period, which is the rate here: a changed rate
 	// goes on with the same bucket.
-	m, err := newMeter(limit, "leaky")
-	if err != nil {
+	b := &LeakyBucket{limiter: limiter, key: key, meters: make([]meter, 1)}
+	if err := b.meters[0].init(limit, "leaky"); err != nil {
 		panic(err.Error())
 	}
-	return &LeakyBucket{limiter: limiter, key: key, meters: []meter{m}}
+	return b
 }
 
 // WithBurst returns the same bucket with room for burst calls at once instead of

@@ -77,21 +77,35 @@ func (l Limit) WithBurst(burst int) Limit {
 // if it admits more than one request a microsecond (1,000,000 a second), or if
 // a full bucket would take more than 146 years to drain.
 func (l Limit) Validate() error {
+	_, _, err := l.measure()
+	return err
+}
+
+// measure returns what one request pours in, the emission interval, and what the
+// bucket holds. The interval is rounded up, so that rounding never admits more
+// than the limit says.
+func (l Limit) measure() (interval, capacity time.Duration, err error) {
 	switch {
 	case l.Rate < 1:
-		return l.invalid("Rate is %d, want at least 1, like %q", l.Rate, "10/s")
+		return 0, 0, l.invalid("Rate is %d, want at least 1, like %q", l.Rate, "10/s")
 	case l.Period <= 0:
-		return l.invalid("Period is %v, want a positive one, like %q", l.Period, "10/s")
+		return 0, 0, l.invalid("Period is %v, want a positive one, like %q", l.Period, "10/s")
 	case l.Burst < 0:
-		return l.invalid("Burst is %d, want at least 1, or 0 for the rate, like %q", l.Burst, "10/s burst 20")
-	case int64(l.Period)/int64(l.Rate) < int64(minInterval):
-		return l.invalid("it admits more than one request a microsecond, want a slower one, like %q", "1000000/s")
+		return 0, 0, l.invalid("Burst is %d, want at least 1, or 0 for the rate, like %q", l.Burst, "10/s burst 20")
 	}
-	if hi, lo := bits.Mul64(uint64(l.interval()), uint64(l.burst())); hi != 0 || lo > uint64(maxCapacity) {
-		return l.invalid("a burst of %d, one each %v, would take more than 146 years to drain; want a smaller burst or a shorter period, like %q",
-			l.burst(), l.interval(), "1000/d burst 100")
+	interval = l.Period / time.Duration(l.Rate)
+	if interval < minInterval {
+		return 0, 0, l.invalid("it admits more than one request a microsecond, want a slower one, like %q", "1000000/s")
 	}
-	return nil
+	if interval*time.Duration(l.Rate) != l.Period {
+		interval++
+	}
+	hi, lo := bits.Mul64(uint64(interval), uint64(l.burst()))
+	if hi != 0 || lo > uint64(maxCapacity) {
+		return 0, 0, l.invalid("a burst of %d, one each %v, would take more than 146 years to drain; want a smaller burst or a shorter period, like %q",
+			l.burst(), interval, "1000/d burst 100")
+	}
+	return interval, time.Duration(lo), nil
 }
 
 func (l Limit) invalid(format string, args ...any) error {
@@ -104,21 +118,6 @@ func (l Limit) burst() int {
 		return l.Rate
 	}
 	return l.Burst
-}
-
-// interval is the emission interval: what one request pours in. It is rounded
-// up, so that rounding never admits more than the limit says.
-func (l Limit) interval() time.Duration {
-	interval := l.Period / time.Duration(l.Rate)
-	if l.Period%time.Duration(l.Rate) != 0 {
-		interval++
-	}
-	return interval
-}
-
-// capacity is what the bucket holds. The limit must be valid.
-func (l Limit) capacity() time.Duration {
-	return l.interval() * time.Duration(l.burst())
 }
 
 // String is the limit's text: "100/m", "10/s burst 20", "5/2s", "1/1500ms".
@@ -170,15 +169,27 @@ var units = []unit{
 // periodText writes a period in the longest unit that divides it: "m", "2m",
 // "90s".
 func periodText(d time.Duration) string {
+	switch d { // which spares the divisions for nearly all limits
+	case time.Second:
+		return "s"
+	case time.Minute:
+		return "m"
+	case time.Hour:
+		return "h"
+	case 24 * time.Hour:
+		return "d"
+	case 0:
+		return "0s"
+	}
 	for _, u := range units {
-		switch {
-		case d == u.length:
+		if d == u.length {
 			return u.names[0]
-		case d != 0 && d%u.length == 0:
+		}
+		if d%u.length == 0 {
 			return strconv.FormatInt(int64(d/u.length), 10) + u.names[0]
 		}
 	}
-	return "0s"
+	panic("core: a period that nanoseconds do not divide")
 }
 
 // ParseLimit reads a limit from its text:

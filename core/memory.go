@@ -106,19 +106,13 @@ func (m *Memory) Pour(_ context.Context, buckets []Bucket) (bool, error) {
 	m.lock(locked)
 	poured := true
 	for i := range buckets {
-		b, s := &buckets[i], &m.shards[places[i].shard]
-		b.Level = s.level(places[i].id, now, b)
-		if b.Amount > b.Capacity-b.Level {
+		b, p := &buckets[i], &places[i]
+		if b.Level = m.level(p, now, b); b.Amount > b.Capacity-b.Level {
 			poured = false
 		}
 	}
 	if poured {
-		for i := range buckets {
-			if b := &buckets[i]; b.Amount != 0 {
-				b.Level = max(0, b.Level+b.Amount)
-				m.put(places[i], now, b.Level)
-			}
-		}
+		m.pour(places, now, buckets)
 	}
 	m.unlock(locked)
 	if now >= m.sweepAt.Load() {
@@ -134,10 +128,14 @@ func (m *Memory) now() int64 { return int64(time.Since(m.start)) }
 // with a chance of one in 2^128, which nobody can improve without the seeds.
 type id [2]uint64
 
+// A place is where a bucket is, or is to be.
 type place struct {
-	shard uint
-	id    id
+	shard  uint
+	id     id
+	bucket int // position in the shard, or absent
 }
+
+const absent = -1
 
 func (m *Memory) place(b *Bucket) place {
 	key := maphash.String(m.seeds[0], b.Key)
@@ -162,19 +160,54 @@ func (m *Memory) unlock(set uint64) {
 	}
 }
 
-// put sets the level of a bucket, making room for it if it is new. The shard
-// must be locked.
-func (m *Memory) put(p place, now int64, level time.Duration) {
+// level finds a bucket and returns its level. If that is more than can be, it is
+// put right, unless the call only reads. The shard must be locked.
+func (m *Memory) level(p *place, now int64, b *Bucket) time.Duration {
 	s := &m.shards[p.shard]
-	dry := now + int64(level)
-	if s.set(p.id, dry) || level == 0 {
+	if p.bucket = s.find(p.id); p.bucket == absent {
+		return 0
+	}
+	level := time.Duration(s.buckets[p.bucket].dry - now)
+	if level > b.Capacity {
+		level = b.Capacity
+		if b.Amount != 0 {
+			s.set(p.bucket, now+int64(level))
+		}
+	}
+	return max(0, level)
+}
+
+// pour adds the amounts. The shards must be locked.
+func (m *Memory) pour(places []place, now int64, buckets []Bucket) {
+	added := false
+	for i := range buckets {
+		b, p := &buckets[i], &places[i]
+		b.Level = max(0, b.Level+b.Amount)
+		if p.bucket == absent {
+			added = added || b.Level > 0
+		} else if b.Amount != 0 {
+			m.shards[p.shard].set(p.bucket, now+int64(b.Level))
+		}
+	}
+	if !added {
 		return
 	}
+	// Room for a new one may move others, so the places do not hold from here on.
+	for i := range buckets {
+		if p := &places[i]; p.bucket == absent && buckets[i].Level > 0 {
+			m.add(p, now, buckets[i].Level)
+		}
+	}
+}
+
+// add makes room for a new bucket, and adds it.
+func (m *Memory) add(p *place, now int64, level time.Duration) {
+	s := &m.shards[p.shard]
 	dropped := s.dropDrained(now, 2) // two for each new one, so that they cannot pile up
 	if m.keys.Add(int64(1-dropped)) > m.maxKeys && s.dropNearest() {
 		m.keys.Add(-1)
 	}
-	s.add(p.id, dry)
+	s.add(p.id, now+int64(level))
 }
 
 // sweep drops drained buckets of one shard, each time of the next one. Of

@@ -17,24 +17,22 @@ type meter struct {
 	scope         string
 	fallbackScope string // of those that are limited by IP for want of a key
 
-	// What a Guard tells of it; empty for a bare Limiter.
+	*description // for a Guard
+}
+
+// A description is what the header fields say of a limit.
+type description struct {
 	name   string
 	item   string // the name as it stands in a RateLimit field
 	quota  int    // the q of RateLimit-Policy, and X-RateLimit-Limit
 	window int64  // its w, in seconds; 0 if it has none
 }
 
-func newMeter(limit Limit, scope string) (meter, error) {
-	if err := limit.Validate(); err != nil {
-		return meter{}, err
-	}
-	return meter{
-		limit:    limit,
-		interval: limit.interval(),
-		capacity: limit.capacity(),
-		burst:    limit.burst(),
-		scope:    scope,
-	}, nil
+// init makes a limit ready. The other fields are for a Guard to fill in.
+func (m *meter) init(limit Limit, scope string) (err error) {
+	m.limit, m.burst, m.scope = limit, limit.burst(), scope
+	m.interval, m.capacity, err = limit.measure()
+	return err
 }
 
 // appendMeters makes the limits of one call ready. Their scope is the period.
@@ -42,15 +40,14 @@ func appendMeters(meters []meter, limits []Limit) ([]meter, error) {
 	if len(limits) == 0 {
 		return nil, fmt.Errorf("core: %w: none was given, want at least one, like PerSecond(10)", ErrInvalidLimit)
 	}
-	for i, limit := range limits {
-		if err := distinctPeriod(limit, limits[:i]); err != nil {
+	for i := range limits {
+		if err := distinctPeriod(limits[i], limits[:i]); err != nil {
 			return nil, err
 		}
-		m, err := newMeter(limit, periodText(limit.Period))
-		if err != nil {
+		meters = append(meters, meter{})
+		if err := meters[i].init(limits[i], periodText(limits[i].Period)); err != nil {
 			return nil, err
 		}
-		meters = append(meters, m)
 	}
 	return meters, nil
 }

@@ -131,8 +131,8 @@ func (pl *plan) newRule(route Route) (*rule, error) {
 		if err := distinctPeriod(limit, limits[:i]); err != nil {
 			return nil, err
 		}
-		m, err := newMeter(limit, pl.scope(route.Pattern)+":"+periodText(limit.Period))
-		if err != nil {
+		var m meter
+		if err := m.init(limit, pl.scope(route.Pattern)+":"+periodText(limit.Period)); err != nil {
 			return nil, err
 		}
 		if pl.MaxWait > maxCapacity-m.capacity {

@@ -1,9 +1,6 @@
 package core
 
-import (
-	"sync"
-	"time"
-)
+import "sync"
 
 // A shard holds a part of the buckets of a [Memory]: a table to find them by
 // id, and a heap to find the one nearest to empty.
@@ -40,43 +37,29 @@ func (s *shard) reset(capacity int) {
 	s.heap = make([]heapEntry, 0, capacity)
 }
 
-// level returns what the bucket holds, and puts it right if it holds more than
-// can be.
-func (s *shard) level(id id, now int64, b *Bucket) time.Duration {
-	i, ok := s.index[id]
-	if !ok {
-		return 0
+// find returns the position of a bucket, or absent.
+func (s *shard) find(id id) int {
+	if i, ok := s.index[id]; ok {
+		return int(i)
 	}
-	level := time.Duration(s.buckets[i].dry - now)
-	if level <= 0 {
-		return 0
-	}
-	if level > b.Capacity {
-		level = b.Capacity
-		if b.Amount != 0 {
-			s.set(id, now+int64(level))
-		}
-	}
-	return level
+	return absent
 }
 
-// set changes the instant at which a bucket runs dry, and reports whether the
-// bucket is here at all.
-func (s *shard) set(id id, dry int64) bool {
-	i, ok := s.index[id]
-	if !ok {
-		return false
-	}
-	b := &s.buckets[i]
+// set changes the instant at which a bucket runs dry.
+func (s *shard) set(bucket int, dry int64) {
+	b := &s.buckets[bucket]
 	b.dry = dry
 	if s.heap[b.heap].due > dry {
 		s.heap[b.heap].due = dry
 		s.up(int(b.heap))
 	}
-	return true
 }
 
 func (s *shard) add(id id, dry int64) {
+	if i := s.find(id); i != absent { // twice in one call, against the contract
+		s.set(i, dry)
+		return
+	}
 	i := uint32(len(s.buckets))
 	s.index[id] = i
 	s.buckets = append(s.buckets, bucket{id: id, dry: dry, heap: i})
