@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -63,6 +64,7 @@ type Decision struct {
 type charge struct {
 	limiter *Limiter
 	buckets []Bucket
+	settled atomic.Bool // for all copies of a decision
 }
 
 func newCharge(limiter *Limiter, buckets []Bucket) *charge {
@@ -88,11 +90,10 @@ func (d *Decision) NeedsStatus() bool { return d.charge != nil }
 // The end of ctx is ignored, since a client that goes away must not be able to
 // choose what counts.
 func (d *Decision) Settle(ctx context.Context, status int) {
-	charge := d.charge
-	if d.charge = nil; charge == nil || d.plan.Count.counts(status) {
+	if d.charge == nil || d.charge.settled.Swap(true) || d.plan.Count.counts(status) {
 		return
 	}
-	charge.giveBack(ctx)
+	d.charge.giveBack(ctx)
 }
 
 // giveBack returns what was poured in. If the store is down, so be it: a request

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +17,7 @@ import (
 type Guard struct {
 	limiter *Limiter
 	plan    atomic.Pointer[plan]
+	swap    sync.Mutex // held while the plan is replaced, not while it is read
 }
 
 // NewGuard makes a policy ready on a Limiter. The error wraps
@@ -40,6 +42,8 @@ func NewGuard(limiter *Limiter, policy Policy) (*Guard, error) {
 // An invalid policy is refused whole, with an error like that of [NewGuard], and
 // the one before stays.
 func (g *Guard) Swap(policy Policy) error {
+	g.swap.Lock()
+	defer g.swap.Unlock()
 	next, err := newPlan(policy)
 	if err == nil {
 		err = g.limiter.names.register(next, g.plan.Load())

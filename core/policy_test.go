@@ -223,9 +223,10 @@ func TestPolicyCount(t *testing.T) {
 			if d.NeedsStatus() != (count != core.CountAll) {
 				t.Errorf("Count %d: NeedsStatus %v", count, d.NeedsStatus())
 			}
+			again := d
 			d.Settle(t.Context(), status)
-			d.Settle(t.Context(), 200) // a second time changes nothing
-			d.Settle(t.Context(), 500)
+			again.Settle(t.Context(), 200) // a second time changes nothing
+			again.Settle(t.Context(), 500)
 			switch d := guard.Check(get("/")); d.Remaining {
 			case 3:
 				got += "+"
