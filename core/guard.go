@@ -201,12 +201,16 @@ func (d *Decision) wait(ctx context.Context, buckets []Bucket) {
 
 var errWaitRoom = errors.New("core: as many requests as Policy.MaxWaiting are held already")
 
+// lookedAt is how many requests are looked at for forwarded headers.
+const lookedAt = 1000
+
 // warnIfForwarded says so if the server seems to be behind a proxy that nobody
 // has told us about. A forwarded header from the open internet says nothing.
 func warnIfForwarded(pl *plan, r Request) {
-	if pl.ip.header != "" || warnForwarded.said.Load() {
+	if pl.ip.header != "" || warnForwarded.said.Load() || pl.looked.Load() >= lookedAt {
 		return
 	}
+	pl.looked.Add(1)
 	peer, ok := peerAddr(r.RemoteAddr())
 	if ok && !peer.IsPrivate() && !peer.IsLoopback() {
 		return

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type plan struct {
 	byLimit sync.Map     // Limit -> *rule, of those that LimitFor has returned
 	limits  atomic.Int64 // how many
 	waiting atomic.Int64 // how many requests are held
+	looked  atomic.Int64 // how many requests were looked at by warnIfForwarded
 }
 
 // A rule is what holds for the requests of one route.
@@ -43,6 +45,7 @@ const (
 
 func newPlan(p Policy) (*plan, error) {
 	pl := &plan{Policy: p, name: p.Name}
+	pl.And = slices.Clone(p.And) // LimitFor's rules are made of it later on
 	if pl.name == "" {
 		pl.name = p.defaultName()
 	}
