@@ -63,16 +63,23 @@ type Decision struct {
 // back.
 type charge struct {
 	limiter *Limiter
-	buckets []Bucket
+	buckets []Bucket // with the levels after the request was poured in
+	asked   time.Time
 	settled atomic.Bool // for all copies of a decision
 }
 
-func newCharge(limiter *Limiter, buckets []Bucket) *charge {
-	c := &charge{limiter: limiter, buckets: slices.Clone(buckets)}
-	for i := range c.buckets {
-		c.buckets[i].Key = strings.Clone(c.buckets[i].Key) // its bytes may be recycled
+func newCharge(limiter *Limiter, buckets []Bucket, asked time.Time) *charge {
+	return &charge{limiter: limiter, buckets: keepBuckets(buckets), asked: asked}
+}
+
+// keepBuckets copies buckets together with their keys, the bytes of which may be
+// recycled.
+func keepBuckets(buckets []Bucket) []Bucket {
+	kept := slices.Clone(buckets)
+	for i := range kept {
+		kept[i].Key = strings.Clone(kept[i].Key)
 	}
-	return c
+	return kept
 }
 
 // Shared says that an adapter is to leave the decision to the handlers, as
@@ -96,17 +103,24 @@ func (d *Decision) Settle(ctx context.Context, status int) {
 	d.charge.giveBack(ctx)
 }
 
-// giveBack returns what was poured in. If the store is down, so be it: a request
-// too few.
+// giveBack returns what is left of what was poured in. It lay on top, and what is
+// below drains first; what has drained is not there to be given back, or else a
+// slow request could be used to save up for later. If the store is down, so be
+// it: a request too few.
 func (c *charge) giveBack(ctx context.Context) {
+	drained := time.Since(c.asked)
 	for i := range c.buckets {
-		c.buckets[i].Amount = -c.buckets[i].Amount
+		b := &c.buckets[i]
+		b.Amount = -max(0, min(b.Amount, b.Level-drained))
 	}
 	_ = c.limiter.pour(context.WithoutCancel(ctx), c.buckets)
 }
 
 // violated lists the names of the limits that were in the way.
 func (d *Decision) violated() []string {
+	if d.rule == nil {
+		return nil
+	}
 	var names []string
 	for i := range d.rule.meters {
 		if d.violations&(1<<i) != 0 {

@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -96,16 +95,20 @@ func (g *Guard) Check(r Request) Decision {
 	for i := range *buckets {
 		(*buckets)[i].Amount = time.Duration(cost) * rule.meters[i].interval
 	}
-	allowed, err := g.limiter.store.Pour(r.Context(), *buckets)
+	// A client that has hung up is counted all the same: otherwise hanging up
+	// would look like an outage, and open the door.
+	ctx := context.WithoutCancel(r.Context())
+	asked := time.Now()
+	allowed, err := g.limiter.store.Pour(ctx, *buckets)
 	if err != nil {
 		d.degrade(err)
 		return d
 	}
-	if allowed && (pl.Count != CountAll || pl.MaxWait > 0) {
-		d.charge = newCharge(g.limiter, *buckets)
+	if allowed && pl.Count != CountAll {
+		d.charge = newCharge(g.limiter, *buckets, asked)
 	}
-	if allowed && pl.MaxWait > 0 {
-		d.wait(r.Context(), *buckets)
+	if allowed && pl.MaxWait > 0 && !pl.Shadow {
+		d.wait(r.Context(), g.limiter, *buckets)
 	}
 	d.judge(allowed, *buckets)
 	if fallback || rule.byIP {
@@ -170,36 +173,34 @@ func (d *Decision) judge(allowed bool, buckets []Bucket) {
 
 // wait holds a request that was let in above the capacity of its limits until it
 // is its turn, and takes the time off the levels.
-func (d *Decision) wait(ctx context.Context, buckets []Bucket) {
-	charge := d.charge
-	if d.plan.Count == CountAll {
-		d.charge = nil // there is nothing to settle after the response
-	}
+func (d *Decision) wait(ctx context.Context, limiter *Limiter, buckets []Bucket) {
 	var wait time.Duration
 	for i := range buckets {
-		wait = max(wait, buckets[i].Level-d.rule.meters[i].capacity)
+		if above := buckets[i].Level - d.rule.meters[i].capacity; above > 0 {
+			wait = max(wait, above)
+			d.violations |= 1 << i
+		}
 	}
-	if wait == 0 || d.plan.Shadow {
+	if wait == 0 {
 		return
 	}
-	err := errWaitRoom
-	if d.plan.waiting.Add(1) <= int64(d.plan.MaxWaiting) {
+	held, err := d.plan.held.join(buckets, d.plan.MaxWaiting)
+	if err == nil {
 		err = sleep(ctx, wait)
 	}
-	d.plan.waiting.Add(-1)
 	if err != nil {
-		charge.giveBack(ctx)
-		d.charge, d.Err, d.RetryAfter = nil, err, wait
+		d.charge = nil
+		d.plan.held.giveUp(ctx, limiter, held, buckets)
+		d.Err, d.RetryAfter = err, wait
 		d.refuse(http.StatusTooManyRequests, max(1, seconds(wait)))
 		return
 	}
-	d.Waited = wait
+	d.plan.held.leave(held)
+	d.violations, d.Waited = 0, wait
 	for i := range buckets {
 		buckets[i].Level = max(0, buckets[i].Level-wait)
 	}
 }
-
-var errWaitRoom = errors.New("core: as many requests as Policy.MaxWaiting are held already")
 
 // lookedAt is how many requests are looked at for forwarded headers.
 const lookedAt = 1000

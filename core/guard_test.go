@@ -310,6 +310,34 @@ func TestGuardAsksWithTheRequestsContext(t *testing.T) {
 	}
 }
 
+// A client that hangs up before it is counted must not look like an outage.
+func TestGuardCountsWhoHasHungUp(t *testing.T) {
+	memory := core.NewMemory()
+	store := storeFunc(func(ctx context.Context, buckets []core.Bucket) (bool, error) {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		return memory.Pour(ctx, buckets)
+	})
+	guard, err := core.NewGuard(core.New(store), core.Policy{Limit: core.PerHour(5)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	admitted := 0
+	for range 100 {
+		r := get("/")
+		r.ctx = gone
+		if guard.Check(r).Allowed {
+			admitted++
+		}
+	}
+	if admitted != 5 {
+		t.Errorf("%d requests of clients that have hung up are admitted, want 5", admitted)
+	}
+}
+
 type storeFunc func(context.Context, []core.Bucket) (bool, error)
 
 func (f storeFunc) Pour(ctx context.Context, buckets []core.Bucket) (bool, error) {

@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -217,8 +218,16 @@ func seconds(d time.Duration) int64 {
 // A ResponseHeader is the header of a response under way. [net/http.Header] is
 // one.
 type ResponseHeader interface {
-	Get(name string) string
+	// Values returns the lines of a field, none if there is none.
+	Values(name string) []string
+
+	// Set replaces all lines of a field by one.
 	Set(name, value string)
+}
+
+// value returns the lines of a field as one (RFC 9110, section 5.3).
+func value(h ResponseHeader, name string) string {
+	return strings.Join(h.Values(name), ", ")
 }
 
 // SetHeaders sets the header fields that tell the client how it stands, for a
@@ -234,7 +243,7 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 	}
 	refusedBefore := false
 	if d.retryAfter > 0 {
-		before, _ := strconv.ParseInt(h.Get(fieldRetryAfter), 10, 64)
+		before := retryAfterSeconds(value(h, fieldRetryAfter))
 		refusedBefore = before > 0
 		h.Set(fieldRetryAfter, strconv.FormatInt(max(before, d.retryAfter), 10))
 	}
@@ -242,7 +251,7 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 		h.Set(fieldCacheControl, "no-store") // RFC 6585, section 4
 	}
 	if set.has(RateLimitFields) {
-		policies, limits := h.Get(fieldPolicy), h.Get(fieldRateLimit)
+		policies, limits := currentDraft(value(h, fieldPolicy)), currentDraft(value(h, fieldRateLimit))
 		if policies != "" && containsMembers(policies, d.rule.fields.current) {
 			warnCountedTwice.once(d.Policy)
 			limits = d.withoutOwn(limits)
@@ -254,11 +263,11 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 		}
 		setList(h, fieldRateLimit, limits, d.rateLimit)
 	}
-	if set.has(RateLimitDraft07 | RateLimitDraft06) {
-		setList(h, fieldPolicy, h.Get(fieldPolicy), d.rule.fields.older)
+	if policies := value(h, fieldPolicy); set.has(RateLimitDraft07|RateLimitDraft06) && currentDraft(policies) == "" {
+		setList(h, fieldPolicy, policies, d.rule.fields.older)
 	}
-	if set.has(RateLimitDraft07) {
-		_, before, _ := strings.Cut(h.Get(fieldRateLimit), "remaining=")
+	if limits := value(h, fieldRateLimit); set.has(RateLimitDraft07) && currentDraft(limits) == "" {
+		_, before, _ := strings.Cut(limits, "remaining=")
 		before, _, _ = strings.Cut(before, ",")
 		if d.tighterThan(before) {
 			h.Set(fieldRateLimit, "limit="+d.limitText()+", remaining="+strconv.Itoa(d.Remaining)+", reset="+d.resetText(false))
@@ -273,6 +282,27 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 	if set.has(ExposeHeaders) {
 		d.expose(h, set)
 	}
+}
+
+// currentDraft returns a field as it is if its members have names, as in the
+// current draft. In one response the forms cannot be mixed: another limiter's
+// older form gives way.
+func currentDraft(field string) string {
+	if strings.HasPrefix(field, `"`) {
+		return field
+	}
+	return ""
+}
+
+// retryAfterSeconds reads a Retry-After that others have set: seconds, or a date.
+func retryAfterSeconds(field string) int64 {
+	if s, err := strconv.ParseInt(field, 10, 64); err == nil {
+		return s
+	}
+	if date, err := http.ParseTime(field); err == nil {
+		return seconds(time.Until(date))
+	}
+	return 0
 }
 
 // setList sets a field to a list, after what it holds already.
@@ -308,7 +338,7 @@ func containsMembers(list, members string) bool {
 // setSingle sets the three fields of the older forms, if no tighter limit has
 // set them.
 func (d *Decision) setSingle(h ResponseHeader, limit, remaining, reset string, unix bool) {
-	if !d.tighterThan(h.Get(remaining)) {
+	if !d.tighterThan(value(h, remaining)) {
 		return
 	}
 	h.Set(limit, d.limitText())
@@ -353,7 +383,7 @@ func (d *Decision) expose(h ResponseHeader, set Headers) {
 		}
 	}
 	names += "Retry-After"
-	if before := h.Get(fieldExpose); !containsMembers(before, names) {
+	if before := value(h, fieldExpose); !containsMembers(before, names) {
 		setList(h, fieldExpose, before, names)
 	}
 }

@@ -163,13 +163,61 @@ func TestCountedTwiceIsListedOnce(t *testing.T) {
 
 func TestHeadersOfOthersStay(t *testing.T) {
 	guard := newGuard(t, core.Policy{Limit: core.PerHour(1), Headers: core.XRateLimit | core.RateLimitFields})
-	h := http.Header{"X-Ratelimit-Remaining": {"not a number"}, "Retry-After": {"Wed, 21 Oct 2026 07:28:00 GMT"}, "Cache-Control": {"public"}, "Vary": {"Origin"}}
+	h := http.Header{"X-Ratelimit-Remaining": {"not a number"}, "Retry-After": {"Wed, 21 Oct 2015 07:28:00 GMT"}, "Cache-Control": {"public"}, "Vary": {"Origin"}}
 	guard.Check(get("/"))
 	d := guard.Check(get("/"))
 	d.SetHeaders(h)
 	for name, want := range map[string]string{"X-Ratelimit-Remaining": "0", "Retry-After": "3600", "Cache-Control": "no-store", "Vary": "Origin"} {
 		if got := h.Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestLinesOfOthersAreJoined(t *testing.T) {
+	guard := newGuard(t, core.Policy{Name: "api", Limit: core.PerHour(1), Headers: core.ExposeHeaders})
+	h := http.Header{"Access-Control-Expose-Headers": {"X-A", "X-B"}, "Ratelimit-Policy": {`"a";q=1`, `"b";q=2`}}
+	d := guard.Check(get("/"))
+	d.SetHeaders(h)
+	for name, want := range map[string]string{
+		"Access-Control-Expose-Headers": "X-A, X-B, RateLimit, RateLimit-Policy, Retry-After",
+		"Ratelimit-Policy":              `"a";q=1, "b";q=2, "api";q=1;w=3600`,
+	} {
+		if got := h.Values(name); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// Of the forms that share a field the current one stays, in whatever order.
+func TestMixedDialects(t *testing.T) {
+	current := newGuard(t, core.Policy{Name: "new", Limit: core.PerHour(5)})
+	older := newGuard(t, core.Policy{Name: "old", Limit: core.PerHour(9), Headers: core.RateLimitDraft07 | core.RateLimitDraft06})
+	for _, guards := range [][]*core.Guard{{current, older}, {older, current}} {
+		h := make(http.Header)
+		for _, guard := range guards {
+			d := guard.Check(get("/"))
+			d.SetHeaders(h)
+		}
+		if got, want := h.Get("Ratelimit-Policy"), `"new";q=5;w=3600`; got != want {
+			t.Errorf("RateLimit-Policy: %s, want %s", got, want)
+		}
+		if got := h.Get("Ratelimit"); !strings.HasPrefix(got, `"new";r=`) || strings.Contains(got, "limit=") {
+			t.Errorf("RateLimit: %s, want that of the current form", got)
+		}
+		if got := h.Get("Ratelimit-Limit"); got != "9" {
+			t.Errorf("RateLimit-Limit: %s, want 9", got)
+		}
+	}
+}
+
+func TestBodyWithoutAGuard(t *testing.T) {
+	for status, want := range map[int]string{429: "quota-exceeded", 403: "about:blank", 413: "about:blank", 503: "temporary-reduced-capacity"} {
+		d := core.Decision{Status: status} // as in a test of a refusal
+		if _, body := d.Body(""); !strings.Contains(body, want) || !strings.Contains(body, http.StatusText(status)) {
+			t.Errorf("%d: %s", status, body)
+		} else if status < 429 && strings.Contains(body, "try again") {
+			t.Errorf("%d: %s, want no advice to repeat what is in vain", status, body)
 		}
 	}
 }

@@ -20,8 +20,9 @@ type LeakyBucket struct {
 }
 
 // NewLeakyBucket returns the bucket of key in store, which lets rate calls a
-// second through: 5 is one each 200 ms, 0.1 is one each 10 s. Buckets of the
-// same key in the same store are the same bucket.
+// second through: 5 is one each 200 ms, 0.1 is one each 10 s. With the same key,
+// rate and burst in the same store it is the same bucket, in whatever process;
+// another rate is another bucket.
 //
 // It does not touch the network. It panics if the store is nil, the key is
 // empty, or the rate is not a number between 1 in 146 years and 1,000,000.
@@ -37,17 +38,17 @@ func NewLeakyBucket(store Store, key string, rate float64) *LeakyBucket {
 }
 
 func newLeakyBucket(limiter *Limiter, key string, limit Limit) *LeakyBucket {
-	// The scope does not have the period, which is the rate here: a changed rate
-	// goes on with the same bucket.
 	b := &LeakyBucket{limiter: limiter, key: key, meters: make([]meter, 1)}
-	if err := b.meters[0].init(limit, "leaky"); err != nil {
+	m := &b.meters[0]
+	if err := m.init(limit); err != nil {
 		panic(err.Error())
 	}
+	m.scope = "leaky:" + m.bucket()
 	return b
 }
 
-// WithBurst returns the same bucket with room for burst calls at once instead of
-// one. It panics if burst is less than 1.
+// WithBurst returns the bucket of the same key and rate that has room for burst
+// calls at once instead of one. It panics if burst is less than 1.
 func (b *LeakyBucket) WithBurst(burst int) *LeakyBucket {
 	if burst < 1 {
 		panic(fmt.Sprintf("core: LeakyBucket.WithBurst(%d): want at least 1", burst))

@@ -77,39 +77,46 @@ func (l Limit) WithBurst(burst int) Limit {
 // if it admits more than one request a microsecond (1,000,000 a second), or if
 // a full bucket would take more than 146 years to drain.
 func (l Limit) Validate() error {
-	_, _, err := l.measure()
-	return err
+	_, _, fault := l.measure()
+	return invalidLimit(l.String(), fault)
+}
+
+// invalidLimit is the error about a limit and what is wrong with it, nil if
+// nothing is.
+func invalidLimit(limit, fault string) error {
+	if fault == "" {
+		return nil
+	}
+	return fmt.Errorf("core: %w %s: %s", ErrInvalidLimit, excerpt(limit), fault)
 }
 
 // measure returns what one request pours in, the emission interval, and what the
-// bucket holds. The interval is rounded up, so that rounding never admits more
-// than the limit says.
-func (l Limit) measure() (interval, capacity time.Duration, err error) {
+// bucket holds, or what is wrong with the limit. The interval is rounded up, so
+// that rounding never admits more than the limit says.
+func (l Limit) measure() (interval, capacity time.Duration, fault string) {
 	switch {
 	case l.Rate < 1:
-		return 0, 0, l.invalid("Rate is %d, want at least 1, like %q", l.Rate, "10/s")
+		return 0, 0, fmt.Sprintf("Rate is %d, want at least 1, like %q", l.Rate, "10/s")
 	case l.Period <= 0:
-		return 0, 0, l.invalid("Period is %v, want a positive one, like %q", l.Period, "10/s")
+		return 0, 0, fmt.Sprintf("Period is %v, want a positive one, like %q", l.Period, "10/s")
+	case l.Period > maxCapacity:
+		return 0, 0, fmt.Sprintf("Period is %v, want up to 146 years, like %q", l.Period, "1000/d")
 	case l.Burst < 0:
-		return 0, 0, l.invalid("Burst is %d, want at least 1, or 0 for the rate, like %q", l.Burst, "10/s burst 20")
+		return 0, 0, fmt.Sprintf("Burst is %d, want at least 1, or 0 for the rate, like %q", l.Burst, "10/s burst 20")
 	}
 	interval = l.Period / time.Duration(l.Rate)
 	if interval < minInterval {
-		return 0, 0, l.invalid("it admits more than one request a microsecond, want a slower one, like %q", "1000000/s")
+		return 0, 0, fmt.Sprintf("it admits more than one request a microsecond, want a slower one, like %q", "1000000/s")
 	}
 	if interval*time.Duration(l.Rate) != l.Period {
 		interval++
 	}
 	hi, lo := bits.Mul64(uint64(interval), uint64(l.burst()))
 	if hi != 0 || lo > uint64(maxCapacity) {
-		return 0, 0, l.invalid("a burst of %d, one each %v, would take more than 146 years to drain; want a smaller burst or a shorter period, like %q",
+		return 0, 0, fmt.Sprintf("a burst of %d, one each %v, would take more than 146 years to drain; want a smaller burst or a shorter period, like %q",
 			l.burst(), interval, "1000/d burst 100")
 	}
-	return interval, time.Duration(lo), nil
-}
-
-func (l Limit) invalid(format string, args ...any) error {
-	return fmt.Errorf("core: %w %q: %s", ErrInvalidLimit, l.String(), fmt.Sprintf(format, args...))
+	return interval, time.Duration(lo), ""
 }
 
 // burst is Burst with its default applied.
@@ -215,8 +222,8 @@ func ParseLimit(text string) (Limit, error) {
 	if err != nil {
 		return Limit{}, err
 	}
-	if err := limit.Validate(); err != nil {
-		return Limit{}, err
+	if _, _, fault := limit.measure(); fault != "" {
+		return Limit{}, invalidLimit(text, fault)
 	}
 	return limit, nil
 }

@@ -102,6 +102,7 @@ func TestParseLimitRefuses(t *testing.T) {
 		"1/9223372036854775807d":        `146 years`,
 		"9223372036854775807/s":         `more than one request a microsecond`,
 		"1000001/s":                     `more than one request a microsecond`,
+		"2000000 per second":            `"2000000 per second": it admits`,
 		"2/1us":                         `more than one request a microsecond`,
 		"1/999ns":                       `more than one request a microsecond`,
 		"1/s burst 9223372036854775807": `146 years`,
@@ -140,6 +141,7 @@ func TestLimitValidate(t *testing.T) {
 		"too fast":           core.PerSecond(1_000_001),
 		"longest period":     {Rate: 1, Period: math.MaxInt64},
 		"largest everything": {Rate: math.MaxInt, Period: math.MaxInt64, Burst: math.MaxInt},
+		"no text to parse":   {Rate: 2, Period: 1<<62 + 2, Burst: 1},
 		"wraps around":       {Rate: 1, Period: 1 << 40, Burst: 1 << 40},
 		"smallest negatives": {Rate: math.MinInt, Period: math.MinInt64, Burst: math.MinInt},
 	} {

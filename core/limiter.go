@@ -31,16 +31,16 @@ var (
 // counts more than once, or not at all. [Limiter.Wait] returns when it is the
 // caller's turn; jobs and clients want this one.
 //
-// The bucket is that of the key and the limit's Period. So two limits with one
-// Period share a bucket under one key: after a change from 100 to 200 a minute,
-// nobody starts afresh. Use different keys to keep purposes apart, as in
-// "export:" + user. The buckets of a [Policy] are others, told apart by its
-// name.
+// The bucket is that of the key, the limit's Period and, where Burst is not Rate,
+// its capacity. So after a change from 100 to 200 a minute nobody starts afresh.
+// Use different keys to keep purposes apart, as in "export:" + user. The buckets
+// of a [Policy] are others, told apart by its name.
 //
 // A Limiter is safe for concurrent use, and there should be one for each Store.
 type Limiter struct {
 	store   Store
 	names   names
+	scopes  scopes
 	lines   lines
 	scratch sync.Pool // *[]Bucket
 }
@@ -107,7 +107,7 @@ func (l *Limiter) Allow(ctx context.Context, key string, limits ...Limit) (Resul
 // Together with an error the Result is zero.
 func (l *Limiter) AllowN(ctx context.Context, key string, n int, limits ...Limit) (Result, error) {
 	var few [4]meter
-	meters, err := appendMeters(few[:0], limits)
+	meters, err := l.meters(few[:0], limits)
 	if err != nil {
 		return Result{}, err
 	}
@@ -118,7 +118,7 @@ func (l *Limiter) AllowN(ctx context.Context, key string, n int, limits ...Limit
 // The error is as that of [Limiter.AllowN].
 func (l *Limiter) Reset(ctx context.Context, key string, limits ...Limit) error {
 	var few [4]meter
-	meters, err := appendMeters(few[:0], limits)
+	meters, err := l.meters(few[:0], limits)
 	if err != nil {
 		return err
 	}

@@ -168,17 +168,26 @@ func TestChangedLimitKeepsItsDebt(t *testing.T) {
 				t.Errorf("%s to %v: %+v, %v; want nothing remaining", name, limit, got, err)
 			}
 		}
-		// A smaller bucket is full at once, and nobody waits longer than it takes to drain.
-		tight := core.PerMinute(60).WithBurst(2)
-		got, err := limiter.Allow(t.Context(), "k", tight)
-		if err != nil || got.Allowed || got.RetryAfter != time.Second || got.ResetAfter != 2*time.Second {
-			t.Errorf("tightened: %+v, %v; want to wait 1s of 2s", got, err)
-		}
-		time.Sleep(got.RetryAfter)
-		if got, err := limiter.Allow(t.Context(), "k", tight); err != nil || !got.Allowed {
-			t.Errorf("tightened, after the wait: %+v, %v; want it allowed", got, err)
-		}
 	})
+}
+
+// Limits of one period and different bursts have buckets of their own. In one
+// they would see different capacities, and what is above the smaller one would
+// be cut off again and again.
+func TestDifferentBurstsDoNotShareABucket(t *testing.T) {
+	limiter := core.New(core.NewMemory())
+	large, small := core.PerHour(1000), core.PerHour(10).WithBurst(1)
+	admitted := 0
+	for range 5000 {
+		for _, limit := range []core.Limit{large, small} {
+			if got, err := limiter.Allow(t.Context(), "k", limit); err == nil && got.Allowed {
+				admitted++
+			}
+		}
+	}
+	if admitted != 1001 {
+		t.Errorf("%d admitted, want 1001", admitted)
+	}
 }
 
 // For random limits: in no interval of time is more admitted than the limit says
@@ -363,6 +372,71 @@ func TestWaitThatCannotEndInTime(t *testing.T) {
 		if err := <-second; err != nil || time.Since(start) != 2*time.Second {
 			t.Errorf("the second in line: %v after %v, want its turn just before the deadline", err, time.Since(start))
 		}
+	})
+}
+
+// slow is a store that is a round trip away.
+type slow struct {
+	core.Store
+	delay time.Duration
+}
+
+func (s slow) Pour(ctx context.Context, buckets []core.Bucket) (bool, error) {
+	time.Sleep(s.delay / 2)
+	poured, err := s.Store.Pour(ctx, buckets)
+	time.Sleep(s.delay / 2)
+	return poured, err
+}
+
+func TestWaitOnASlowStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limiter := core.New(slow{core.NewMemory(), 100 * ms})
+		limit := core.Every(time.Second)
+		var mu sync.Mutex
+		var order []string
+		var group sync.WaitGroup
+		wait := func(name string, timeout time.Duration) {
+			group.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), timeout)
+				defer cancel()
+				if err := limiter.Wait(ctx, "k", limit); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, name)
+			})
+			time.Sleep(10 * ms)
+		}
+		wait("first", time.Hour)
+		wait("second, who must ask whether it can be", 1500*ms)
+		wait("third", time.Hour)
+		group.Wait()
+		if fmt.Sprint(order) != "[first second, who must ask whether it can be third]" {
+			t.Errorf("the order is %v", order)
+		}
+	})
+}
+
+func TestWaitForALifetime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limiter := core.New(core.NewMemory())
+		limit := core.Every(100 * 365 * 24 * time.Hour)
+		if err := limiter.Wait(t.Context(), "k", limit); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 3 {
+			go func() { _ = limiter.Wait(ctx, "k", limit) }()
+			synctest.Wait()
+		}
+		soon, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		start := time.Now()
+		if err := limiter.Wait(soon, "k", limit); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 0 {
+			t.Errorf("%v after %v, want DeadlineExceeded at once", err, time.Since(start))
+		}
+		cancel()
 	})
 }
 

@@ -32,14 +32,15 @@ const (
 // along the way while others are poured into. Only when it is full of buckets
 // that are not drained does it forget one that matters, and then the one
 // nearest to empty, so that a flood of fresh keys pushes itself out and not the
-// client that is being refused.
+// client that is being refused. (Beyond 2048 keys, the one nearest to empty among
+// those that share a lock.)
 //
 // Keys are not kept: a bucket is found by a 128-bit hash with a random seed,
 // and takes some 100 bytes however long its key is. Nothing survives the
 // process. The clock is monotonic: setting the wall clock changes nothing.
 //
 // Pour never returns an error, never waits for anything but a short lock, and
-// allocates nothing for a known key. A Memory is safe for concurrent use.
+// allocates nothing for known keys, up to four at a time. A Memory is safe for concurrent use.
 type Memory struct {
 	seeds   [2]maphash.Seed
 	start   time.Time
@@ -204,10 +205,29 @@ func (m *Memory) pour(places []place, now int64, buckets []Bucket) {
 func (m *Memory) add(p *place, now int64, level time.Duration) {
 	s := &m.shards[p.shard]
 	dropped := s.dropDrained(now, 2) // two for each new one, so that they cannot pile up
-	if m.keys.Add(int64(1-dropped)) > m.maxKeys && s.dropNearest() {
-		m.keys.Add(-1)
+	if m.keys.Add(int64(1-dropped)) > m.maxKeys {
+		m.dropNearest(s)
 	}
 	s.add(p.id, now+int64(level))
+}
+
+// dropNearest drops a bucket of s or, if there is none, of another shard that
+// nobody is busy with. The shard must be locked.
+func (m *Memory) dropNearest(s *shard) {
+	if s.dropNearest() {
+		m.keys.Add(-1)
+		return
+	}
+	for i := range m.shards {
+		if other := &m.shards[i]; other.TryLock() {
+			dropped := other.dropNearest()
+			other.Unlock()
+			if dropped {
+				m.keys.Add(-1)
+				return
+			}
+		}
+	}
 }
 
 // sweep drops drained buckets of one shard, each time of the next one. Of

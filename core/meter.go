@@ -2,6 +2,8 @@ package core
 
 import (
 	"fmt"
+	"maps"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,14 +31,30 @@ type description struct {
 }
 
 // init makes a limit ready. The other fields are for a Guard to fill in.
-func (m *meter) init(limit Limit, scope string) (err error) {
-	m.limit, m.burst, m.scope = limit, limit.burst(), scope
-	m.interval, m.capacity, err = limit.measure()
-	return err
+func (m *meter) init(limit Limit) error {
+	var fault string
+	m.limit, m.burst = limit, limit.burst()
+	m.interval, m.capacity, fault = limit.measure()
+	if fault != "" {
+		return invalidLimit(limit.String(), fault)
+	}
+	return nil
 }
 
-// appendMeters makes the limits of one call ready. Their scope is the period.
-func appendMeters(meters []meter, limits []Limit) ([]meter, error) {
+// bucket is the text that tells the buckets of one key apart: the limit's period,
+// and its capacity where that is another. So a changed rate goes on with the same
+// bucket, and all who pour into a bucket agree on what it holds: otherwise those
+// with the smaller view would cut off what is owed under the larger one.
+func (m *meter) bucket() string {
+	period := periodText(m.limit.Period)
+	if m.burst == m.limit.Rate && m.waitRoom == 0 {
+		return period
+	}
+	return period + "-" + periodText(m.capacity+m.waitRoom)
+}
+
+// meters makes the limits of one call ready.
+func (l *Limiter) meters(ready []meter, limits []Limit) ([]meter, error) {
 	if len(limits) == 0 {
 		return nil, fmt.Errorf("core: %w: none was given, want at least one, like PerSecond(10)", ErrInvalidLimit)
 	}
@@ -44,12 +62,45 @@ func appendMeters(meters []meter, limits []Limit) ([]meter, error) {
 		if err := distinctPeriod(limits[i], limits[:i]); err != nil {
 			return nil, err
 		}
-		meters = append(meters, meter{})
-		if err := meters[i].init(limits[i], periodText(limits[i].Period)); err != nil {
+		ready = append(ready, meter{})
+		m := &ready[i]
+		if err := m.init(limits[i]); err != nil {
 			return nil, err
 		}
+		m.scope = l.scopes.of(m)
 	}
-	return meters, nil
+	return ready, nil
+}
+
+// scopes keeps the texts of buckets that would have to be put together for each
+// call. The zero value is ready for use.
+type scopes struct {
+	texts atomic.Pointer[map[Limit]string] // replaced, never changed
+}
+
+// maxScopes bounds how many texts are kept. A program has fewer limits, mostly;
+// one that makes them up is served all the same.
+const maxScopes = 1024
+
+func (s *scopes) of(m *meter) string {
+	if m.burst == m.limit.Rate {
+		return periodText(m.limit.Period)
+	}
+	known := s.texts.Load()
+	if known != nil {
+		if text, ok := (*known)[m.limit]; ok {
+			return text
+		}
+	}
+	text := m.bucket()
+	if known == nil || len(*known) < maxScopes {
+		next := map[Limit]string{m.limit: text}
+		if known != nil {
+			maps.Copy(next, *known)
+		}
+		s.texts.CompareAndSwap(known, &next) // who loses the race tries again next time
+	}
+	return text
 }
 
 // distinctPeriod refuses a limit that would share its bucket with one of others.
@@ -70,7 +121,7 @@ func (m *meter) remaining(level time.Duration) int {
 
 // retryAfter is how long until a bucket at this level takes amount in.
 func (m *meter) retryAfter(level, amount time.Duration) time.Duration {
-	return max(0, level+amount-m.capacity-m.waitRoom)
+	return max(0, level-(m.capacity+m.waitRoom-amount))
 }
 
 // judge tells from the levels how things stand under the tightest of the meters,

@@ -38,7 +38,7 @@ func (n *names) register(pl, replaced *plan) error {
 	case this.unnamed || other.unnamed:
 		return fmt.Errorf("another policy on this Limiter is also called %q, and they would share their buckets: give this one a Name of its own, like \"login\"", pl.name)
 	case !slices.Equal(this.limits, other.limits):
-		return fmt.Errorf("another policy on this Limiter is also named %q, and has other limits: give this one another Name, or let both use one Guard", pl.name)
+		return fmt.Errorf("another policy on this Limiter is also named %q, and has other limits or another kind of key: give this one another Name, or let both use one Guard", pl.name)
 	}
 	if replaced != nil && replaced.scope("") != scope {
 		n.release(replaced.scope(""))
@@ -57,12 +57,13 @@ func (n *names) release(scope string) {
 	}
 }
 
-// limitTexts lists the scopes and limits of a plan.
+// limitTexts lists the scopes and limits of a plan, and which of them are by IP:
+// a key that a client makes up must not be an address in the same buckets.
 func (pl *plan) limitTexts() []string {
 	var limits []string
 	for _, r := range append([]*rule{pl.rest}, pl.routes.rules...) {
 		for i := range r.meters {
-			limits = append(limits, r.meters[i].scope+" "+r.meters[i].limit.String())
+			limits = append(limits, fmt.Sprint(r.meters[i].scope, " ", r.meters[i].limit, " by IP: ", r.byIP))
 		}
 	}
 	slices.Sort(limits)

@@ -3,6 +3,7 @@ package core
 import (
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -17,16 +18,48 @@ func joinSegments(segments []string) string {
 	return "/" + strings.Join(segments, "/")
 }
 
-// unescape removes the escapes from each segment, and reports whether one of
-// them was of a slash. A segment that cannot be unescaped stays as it is.
-func unescape(segments []string) (unescaped []string, slash bool) {
-	for i, segment := range segments {
-		if plain, err := url.PathUnescape(segment); err == nil {
-			segments[i] = plain
-			slash = slash || strings.Contains(plain, "/")
+// readings are the ways in which routers take a path apart: some remove escapes
+// before they clean it, some after, some never clean it; and to some an escaped
+// slash is one.
+func readings(path string) [][]string {
+	raw := splitPath(path)
+	var all [][]string
+	add := func(segments []string) {
+		if !slices.ContainsFunc(all, func(other []string) bool { return slices.Equal(other, segments) }) {
+			all = append(all, segments)
 		}
 	}
-	return segments, slash
+	for _, sent := range [][]string{raw, clean(raw)} {
+		bySegment := make([]string, len(sent))
+		for i, segment := range sent {
+			bySegment[i] = unescape(segment)
+		}
+		whole := splitPath(joinSegments(bySegment))
+		for _, segments := range [][]string{bySegment, whole} {
+			add(segments)
+			add(clean(segments))
+		}
+	}
+	return all
+}
+
+// unescape removes the escapes that can be read, and leaves the others.
+func unescape(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if code, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(code))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 // clean removes empty segments and dot segments, and keeps a trailing slash.

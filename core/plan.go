@@ -22,7 +22,7 @@ type plan struct {
 
 	byLimit sync.Map     // Limit -> *rule, of those that LimitFor has returned
 	limits  atomic.Int64 // how many
-	waiting atomic.Int64 // how many requests are held
+	held    heldRequests
 	looked  atomic.Int64 // how many requests were looked at by warnIfForwarded
 }
 
@@ -135,14 +135,15 @@ func (pl *plan) newRule(route Route) (*rule, error) {
 			return nil, err
 		}
 		var m meter
-		if err := m.init(limit, pl.scope(route.Pattern)+":"+periodText(limit.Period)); err != nil {
+		if err := m.init(limit); err != nil {
 			return nil, err
 		}
 		if pl.MaxWait > maxCapacity-m.capacity {
 			return nil, fmt.Errorf("MaxWait %v and %q together take more than 146 years to drain", pl.MaxWait, limit)
 		}
-		m.fallbackScope = m.scope + ":ip"
 		m.waitRoom = pl.MaxWait
+		m.scope = pl.scope(route.Pattern) + ":" + m.bucket()
+		m.fallbackScope = m.scope + ":ip"
 		m.describe(itemName(pl.Policy.Name, route.Pattern, limit, len(limits) > 1))
 		r.meters = append(r.meters, m)
 	}

@@ -28,16 +28,16 @@ type Policy struct {
 	// have the same limits; so the same policy may guard several routes. Name a
 	// policy that may change: then a changed limit goes on with the buckets as
 	// they are, instead of with fresh ones.
-	Name string
+	Name string `json:",omitzero"`
 
 	// Limit is the limit of every request that no route matches. The zero Limit
 	// exempts them. A Policy in which nothing is limited is an error.
-	Limit Limit
+	Limit Limit `json:",omitzero"`
 
 	// And are further limits that must hold together with Limit, as in 10 a
 	// second and 1000 an hour: a request passes all of them or is counted under
 	// none. Their Periods must differ.
-	And []Limit
+	And []Limit `json:",omitzero"`
 
 	// LimitFor returns the limit of a caller in place of Limit, as the plan of a
 	// customer says. If it returns an error, or a limit that is zero or otherwise
@@ -52,11 +52,11 @@ type Policy struct {
 	// ClientIP says where the client's IP is found: that is the key if Key is nil,
 	// the key of a request that has none, and what Exempt and Deny are about.
 	// The zero value is the peer of the connection; behind proxies, name them here.
-	ClientIP ClientIP
+	ClientIP ClientIP `json:",omitzero"`
 
 	// Routes are limits for parts of the site. Where a route matches, its limits
 	// hold in place of Limit, LimitFor and And, with buckets of its own.
-	Routes []Route
+	Routes []Route `json:",omitzero"`
 
 	// Cost is how many requests a request counts as: 1 if nil, 0 for one that is
 	// free. A negative cost counts as 1. A cost above a limit's burst can never be
@@ -69,42 +69,42 @@ type Policy struct {
 	// Exempt and Deny are the addresses of clients that are not limited, and of
 	// those that are refused with 403, Forbidden. Deny takes precedence, and holds
 	// on exempt routes as well.
-	Exempt, Deny []netip.Prefix
+	Exempt, Deny []netip.Prefix `json:",omitzero"`
 
 	// ExemptPreflight exempts CORS preflights: OPTIONS requests with an Origin and
 	// an Access-Control-Request-Method. Other OPTIONS requests are limited.
-	ExemptPreflight bool
+	ExemptPreflight bool `json:",omitzero"`
 
 	// Count says which requests count: all of them, if zero. The others are charged
 	// while they are under way, and given back after the response.
-	Count Count
+	Count Count `json:",omitzero"`
 
 	// MaxWait is how long a request is held rather than refused: with it, requests
 	// beyond the burst leave one by one, at the limit's pace, up to MaxWait later
 	// (nginx calls this delay). Zero refuses them at once. If the client goes away
 	// or its context would end meanwhile, what it took is given back.
-	MaxWait time.Duration
+	MaxWait time.Duration `json:",omitzero"`
 
 	// MaxWaiting is how many requests may be held at a time in this process; more
 	// are refused. Zero means 1000.
-	MaxWaiting int
+	MaxWaiting int `json:",omitzero"`
 
 	// Shadow decides and counts but refuses nothing: try a policy on real traffic
 	// before it is enforced. Its buckets are its own, and it sends no headers;
 	// [Decision.Shadowed] says what would have been refused.
-	Shadow bool
+	Shadow bool `json:",omitzero"`
 
 	// OnOutage says what happens to requests while the store cannot be asked: they
 	// pass, if zero.
-	OnOutage Outage
+	OnOutage Outage `json:",omitzero"`
 
 	// Headers are the header fields that tell a client how it stands. Zero means
 	// [RateLimitFields]. A refusal says Retry-After in any case.
-	Headers Headers
+	Headers Headers `json:",omitzero"`
 
 	// ShareDecision leaves the [Decision] where the handlers behind find it, with
 	// the adapter's function of that name. It takes some memory for each request.
-	ShareDecision bool
+	ShareDecision bool `json:",omitzero"`
 }
 
 // A Route is the limit of those requests of a [Policy] that match a pattern.
@@ -128,10 +128,10 @@ type Route struct {
 	Pattern string
 
 	// Limit is the limit of requests that match. The zero Limit exempts them.
-	Limit Limit
+	Limit Limit `json:",omitzero"`
 
 	// And are further limits that must hold together with Limit.
-	And []Limit
+	And []Limit `json:",omitzero"`
 
 	// Key finds out whose bucket a request is poured into. Nil means the Policy's.
 	Key KeyFunc `json:"-"`

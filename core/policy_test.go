@@ -356,6 +356,133 @@ func TestPolicyMaxWaitGivesBack(t *testing.T) {
 	})
 }
 
+// Whoever gives up in the middle of a line leaves a gap, and nobody can save up
+// turns to leave all at once.
+func TestPolicyMaxWaitCannotBeSavedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := newGuard(t, core.Policy{Limit: core.Every(time.Second), MaxWait: 10 * time.Second})
+		start := time.Now()
+		var mu sync.Mutex
+		left := make(map[time.Duration]int)
+		var group sync.WaitGroup
+		for range 10 { // fill the line, and let all but the last give up
+			ctx, cancel := context.WithCancel(t.Context())
+			for i := range 11 {
+				group.Go(func() {
+					r := get("/")
+					if i < 10 {
+						r.ctx = ctx
+					}
+					if d := guard.Check(r); d.Allowed {
+						mu.Lock()
+						defer mu.Unlock()
+						left[time.Since(start)]++
+					}
+				})
+				synctest.Wait()
+			}
+			cancel()
+			synctest.Wait()
+		}
+		group.Wait()
+		for at, n := range left {
+			if n > 1 || at%time.Second != 0 {
+				t.Errorf("%d requests leave at %v, want one at a time and a second apart", n, at)
+			}
+		}
+		if len(left) != 2 {
+			t.Errorf("%d requests left, want the first and the last", len(left))
+		}
+	})
+}
+
+// What a request was charged drains while it is under way, and is given back no
+// more: otherwise slow requests would be a way to save up attempts.
+func TestPolicyCountCannotBeSavedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := newGuard(t, core.Policy{Limit: core.PerMinute(5), Count: core.CountFailures})
+		var slow []core.Decision
+		for range 50 {
+			if d := guard.Check(get("/")); d.Allowed {
+				slow = append(slow, d)
+			}
+			time.Sleep(12 * time.Second)
+		}
+		time.Sleep(time.Minute)
+		failures := 0
+		for i := range 100 {
+			if d := guard.Check(get("/")); d.Allowed {
+				d.Settle(t.Context(), http.StatusUnauthorized)
+				failures++
+			}
+			if i < len(slow) {
+				slow[i].Settle(t.Context(), http.StatusOK)
+			}
+		}
+		if failures != 5 {
+			t.Errorf("%d failures at once, want 5", failures)
+		}
+		// A quick success is free to the last nanosecond.
+		time.Sleep(time.Hour)
+		for range 100 {
+			d := guard.Check(get("/"))
+			time.Sleep(50 * ms)
+			d.Settle(t.Context(), http.StatusOK)
+		}
+		if d := guard.Check(get("/")); d.Remaining != 4 || d.ResetAfter != 12*time.Second {
+			t.Errorf("after 100 successes: %+v", d.Result)
+		}
+	})
+}
+
+// Plans with bursts of their own have buckets of their own, so that the refusals
+// of a small one do not cut off what is owed under a large one.
+func TestPolicyLimitForCannotBePlayedOff(t *testing.T) {
+	guard := newGuard(t, core.Policy{
+		Limit: core.PerHour(10).WithBurst(1),
+		LimitFor: func(r core.Request) (core.Limit, error) {
+			if r.Header("X-Plan") == "pro" {
+				return core.PerHour(1000), nil
+			}
+			return core.Limit{}, core.ErrNoKey
+		},
+	})
+	admitted := 0
+	for range 5000 {
+		for _, plan := range []string{"pro", ""} {
+			r := get("/")
+			r.header = http.Header{"X-Plan": {plan}}
+			if guard.Check(r).Allowed {
+				admitted++
+			}
+		}
+	}
+	if admitted != 1001 {
+		t.Errorf("%d admitted, want 1001", admitted)
+	}
+}
+
+func TestPoliciesOfOneNameThatDiffer(t *testing.T) {
+	limiter := core.New(core.NewMemory())
+	limit := core.Every(time.Second)
+	if _, err := core.NewGuard(limiter, core.Policy{Name: "a", Limit: limit}); err != nil {
+		t.Fatal(err)
+	}
+	for name, policy := range map[string]core.Policy{
+		"MaxWait":      {Name: "a", Limit: limit, MaxWait: time.Second},
+		"kind of key":  {Name: "a", Limit: limit, Key: core.ByHeader("X-API-Key")},
+		"limit":        {Name: "a", Limit: core.Every(2 * time.Second)},
+		"one more":     {Name: "a", Limit: limit, And: []core.Limit{core.PerDay(5)}},
+		"burst":        {Name: "a", Limit: limit.WithBurst(2)},
+		"one route":    {Name: "a", Limit: limit, Routes: []core.Route{{Pattern: "/a", Limit: limit}}},
+		"not the rest": {Name: "a", Routes: []core.Route{{Pattern: "/a", Limit: limit}}},
+	} {
+		if _, err := core.NewGuard(limiter, policy); !errors.Is(err, core.ErrInvalidPolicy) {
+			t.Errorf("another %s: %v, want an error", name, err)
+		}
+	}
+}
+
 func TestPolicyShadow(t *testing.T) {
 	limiter := core.New(core.NewMemory())
 	policy := core.Policy{Name: "api", Limit: core.PerHour(2)}
@@ -498,6 +625,16 @@ func TestPolicyInJSON(t *testing.T) {
 	}
 	if d := guard.Check(get("/healthz")); !d.Exempt {
 		t.Errorf("%+v", d)
+	}
+	for _, p := range []core.Policy{{Limit: core.PerMinute(5)}, {Name: "a", Routes: []core.Route{{Pattern: "/healthz"}, {Pattern: "/", Limit: core.PerSecond(1)}}}} {
+		text, err := json.Marshal(p)
+		var back core.Policy
+		if err == nil {
+			err = json.Unmarshal(text, &back)
+		}
+		if err != nil || fmt.Sprintf("%+v", back) != fmt.Sprintf("%+v", p) {
+			t.Errorf("%+v came back as %+v from %s, %v", p, back, text, err)
+		}
 	}
 	for _, text := range []string{`{"Limit": ""}`, `{"Limit": "fast"}`, `{"Limit": 100}`, `{"Limit": {"Rate": 100}}`, `{"Exempt": ["everybody"]}`} {
 		if err := json.Unmarshal([]byte(text), &policy); err == nil {

@@ -43,13 +43,16 @@ func (d *Decision) Body(accept string) (contentType, body string) {
 		return "text/plain; charset=utf-8", text + "\n" + advice + "\n"
 	}
 	p := problem{
-		Type:     problemQuota,
-		Title:    "Request cannot be satisfied as assigned quota has been exceeded",
+		Type:     "about:blank", // which has the status' text for a title
+		Title:    text,
 		Status:   d.Status,
 		Detail:   text + ". " + advice,
 		Violated: d.violated(),
 	}
-	if d.Status == http.StatusServiceUnavailable {
+	switch d.Status {
+	case http.StatusTooManyRequests:
+		p.Type, p.Title = problemQuota, "Request cannot be satisfied as assigned quota has been exceeded"
+	case http.StatusServiceUnavailable:
 		p.Type, p.Title = problemCapacity, "Request cannot be satisfied due to temporary server capacity constraints"
 	}
 	encoded, err := json.Marshal(p)
@@ -61,9 +64,11 @@ func (d *Decision) Body(accept string) (contentType, body string) {
 
 // advice is a sentence for the client.
 func (d *Decision) advice() string {
-	switch s := max(1, seconds(d.RetryAfter)); {
-	case d.RetryAfter == 0:
-		return "Please try again later."
+	switch s := max(1, seconds(d.RetryAfter), d.retryAfter); {
+	case d.Status == http.StatusForbidden:
+		return "Requests from this address are not served."
+	case d.Status == http.StatusRequestEntityTooLarge:
+		return "The request counts more than its limit can ever admit."
 	case s == 1:
 		return "Please try again in 1 second."
 	case s < int64(2*time.Minute/time.Second):

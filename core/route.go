@@ -21,16 +21,30 @@ import (
 // it is going to reach. So every reading is looked up, and the strictest of the
 // rules holds. Most paths have only one.
 type routes struct {
-	rules    []*rule
-	rest     *rule
-	asSent   *matcher // patterns as they are
-	folded   *matcher // patterns in lower case
-	sameCase bool     // the two are alike
+	rules     []*rule
+	rest      *rule
+	strictest *rule    // of them all, for paths that are not worth the work
+	asSent    *matcher // patterns as they are
+	folded    *matcher // patterns in lower case
+	sameCase  bool     // the two are alike
 }
 
+// Paths beyond these bounds are under the strictest rule of the table, without a
+// look at what they are: reading them in every way would be work for an attacker
+// to order.
+const (
+	maxPath     = 8 << 10 // bytes
+	maxOddPath  = 2 << 10 // bytes, of one that has several readings
+	maxSegments = 128
+)
+
 func newRoutes(rules []*rule, rest *rule) (*routes, error) {
-	rs := &routes{rules: rules, rest: rest, asSent: newMatcher(), folded: newMatcher(), sameCase: true}
+	rs := &routes{rules: rules, rest: rest, strictest: rest, asSent: newMatcher(), folded: newMatcher(), sameCase: true}
+	if len(rules) > 0 && !patternsWork() {
+		return nil, errors.New("routes need the patterns that http.ServeMux has since Go 1.22, and GODEBUG=httpmuxgo121=1 switches them off")
+	}
 	for _, r := range rules {
+		rs.strictest = stricter(rs.strictest, r)
 		if err := rs.register(r); err != nil {
 			return nil, fmt.Errorf("route %s: %w", excerpt(r.pattern), err)
 		}
@@ -59,7 +73,18 @@ func (rs *routes) register(r *rule) error {
 	}
 	folded := foldPattern(r.pattern)
 	rs.sameCase = rs.sameCase && folded == r.pattern
-	return rs.folded.handle(folded, r)
+	if err := rs.folded.handle(folded, r); err != nil {
+		return fmt.Errorf("with case ignored, as some routers do: %w", err)
+	}
+	return nil
+}
+
+// patternsWork reports whether ServeMux knows methods and wildcards.
+func patternsWork() bool {
+	mux := http.NewServeMux()
+	mux.Handle("GET /{any}", http.NotFoundHandler())
+	_, pattern := mux.Handler(&http.Request{Method: "GET", URL: &url.URL{Path: "/path"}})
+	return pattern != ""
 }
 
 // find returns the rule for a request.
@@ -67,21 +92,17 @@ func (rs *routes) find(method, path string) *rule {
 	if len(rs.rules) == 0 {
 		return rs.rest
 	}
-	if rs.sameCase && isPlain(path) {
+	plain := isPlain(path)
+	switch {
+	case len(path) > maxPath, !plain && len(path) > maxOddPath, strings.Count(path, "/") > maxSegments:
+		return rs.strictest
+	case plain && rs.sameCase:
 		return rs.asSent.match(method, path, "")
 	}
 	var strictest *rule
-	consider := func(segments []string) {
+	for _, segments := range readings(path) {
 		strictest = stricter(strictest, rs.asSent.matchSegments(method, segments))
 		strictest = stricter(strictest, rs.folded.matchSegments(method, fold(segments)))
-	}
-	bySegment, escapedSlash := unescape(splitPath(path))
-	consider(bySegment)
-	consider(clean(bySegment))
-	if escapedSlash {
-		whole := splitPath(joinSegments(bySegment))
-		consider(whole)
-		consider(clean(whole))
 	}
 	return strictest
 }
@@ -221,12 +242,13 @@ func foldPattern(pattern string) string {
 	method, path := splitPattern(pattern)
 	segments := splitPath(path)
 	for i, segment := range segments {
-		unescaped, err := url.PathUnescape(segment)
-		if err != nil || unescaped == segment || segment[0] == '{' {
+		switch unescaped := unescape(segment); {
+		case strings.HasPrefix(segment, "{"): // a wildcard
+		case unescaped == segment:
 			segments[i] = foldCase(segment)
-			continue
+		default:
+			segments[i] = url.PathEscape(foldCase(unescaped))
 		}
-		segments[i] = url.PathEscape(foldCase(unescaped))
 	}
 	if path = joinSegments(segments); method == "" {
 		return path

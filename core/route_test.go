@@ -24,7 +24,7 @@ func table(patterns ...string) core.Policy {
 func TestRoutes(t *testing.T) {
 	guard := newGuard(t, table(
 		"/about", "POST /login", "GET /login", "/users/{id}", "/users/me", "/users/{id}/posts/{post}",
-		"/static/", "GET /static/private/", "/files/{path...}", "/{$}", "DELETE /any/{x...}", "/Admin/{Page}", "/café", "/a%2Fb/c", "/with%20space", "/%45SC/%7Bx}",
+		"/static/", "GET /static/private/", "/files/{path...}", "/{$}", "DELETE /any/{x...}", "/Admin/{Page}", "/café", "/a%2Fb/c", "/with%20space", "/%45SC/%7Bx}", "/wild/{ID}/{id}",
 	))
 	for request, want := range map[string]string{
 		"GET /about":                   "/about",
@@ -169,7 +169,7 @@ func TestRoutesRefuseWhatCannotBe(t *testing.T) {
 		"method and host":   {[]string{"GET example.com/"}, `can be forged`},
 		"odd method":        {[]string{"P(ST /login"}, `"P(ST"`},
 		"twice":             {[]string{"/a", "/a"}, `conflicts`},
-		"twice but case":    {[]string{"/a", "/A"}, `conflicts`},
+		"twice but case":    {[]string{"/a", "/A"}, `case ignored`},
 		"names only differ": {[]string{"/a/{x}", "/a/{y}"}, `conflicts`},
 		"ambiguous":         {[]string{"/a/{x}", "/{y}/b"}, `conflicts`},
 		"open brace":        {[]string{"/a/{x"}, `"/a/{x"`},
@@ -253,6 +253,28 @@ func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r > '~' })
 }
 
+func TestLongPaths(t *testing.T) {
+	guard := newGuard(t, core.Policy{
+		Limit:  core.PerHour(1000),
+		Routes: []core.Route{{Pattern: "/strict", Limit: core.PerHour(1)}, {Pattern: "/files/"}, {Pattern: "/{x}", Limit: core.PerHour(10)}},
+	})
+	for name, c := range map[string]struct{ path, want string }{
+		"long":                  {"/" + strings.Repeat("a", 8000), "/{x}"},
+		"too long":              {"/" + strings.Repeat("a", 1<<20), "/strict"},
+		"odd and long":          {"/" + strings.Repeat("A", 3000), "/strict"},
+		"slashes":               {strings.Repeat("/", 1<<20), "/strict"},
+		"segments":              {"/files" + strings.Repeat("/a", 200), "/strict"},
+		"escaped slashes":       {strings.Repeat("/%2f", 1<<18), "/strict"},
+		"dots":                  {strings.Repeat("/..", 1<<18), "/strict"},
+		"dots, not too many":    {"/files" + strings.Repeat("/a/..", 20), "/{x}"},
+		"escapes, not too many": {"/files" + strings.Repeat("%2fa%2f%2e%2e", 60), "/{x}"},
+	} {
+		if d := guard.Check(get(c.path)); d.Route != c.want {
+			t.Errorf("%s: route %q, want %q", name, d.Route, c.want)
+		}
+	}
+}
+
 // Whichever way a router reads a path, it is not looser than the strictest rule
 // on the way.
 func TestEveryReadingOfAPathCounts(t *testing.T) {
@@ -272,6 +294,7 @@ func TestEveryReadingOfAPathCounts(t *testing.T) {
 		"/users/.": "/users/{id}", "/users/..": "/users/{id}", "/users/%2e": "/users/{id}", "/users/%2e%2e": "/users/{id}",
 		"/users/ME": "/users/{id}", "/users/%4de": "/users/{id}", "/users/me/": "", "/users/me": "/users/me", "/users/m%65": "/users/me",
 		"/x//c": "/x/{b}/{c}", "/x/./c": "/x/{b}/{c}", "/x/../c": "/x/{b}/{c}", "/x/%2e/c": "/x/{b}/{c}", "/x/%2F/c": "/x/{b}/{c}",
+		"/x/b/c/d/%2e/..": "/x/{b}/{c}/d", "/x/b/c/d/%2e/../": "/x/{b}/{c}/d", "/x/b/c%2Fd%zz/..": "/x/{b}/{c}", "/%78%2Fb%2F%zz": "/x/{b}/{c}",
 		"/x/b//d": "/x/{b}/{c}/d", "/x/b/c/d/": "/x/{b}/{c}/d", "/X/b/c/D": "/x/{b}/{c}/d",
 	} {
 		if d := guard.Check(get(path)); d.Route != want {

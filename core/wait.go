@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -28,7 +29,7 @@ func (l *Limiter) Wait(ctx context.Context, key string, limits ...Limit) error {
 		return fmt.Errorf("core: Wait: %w", err)
 	}
 	var few [4]meter
-	meters, err := appendMeters(few[:0], limits)
+	meters, err := l.meters(few[:0], limits)
 	if err != nil {
 		return err
 	}
@@ -39,21 +40,22 @@ func (l *Limiter) Wait(ctx context.Context, key string, limits ...Limit) error {
 }
 
 func (l *Limiter) wait(ctx context.Context, key string, meters []meter) error {
-	line, ahead := l.lines.join(lineID(key, meters))
-	defer l.lines.leave(line)
+	w, ahead := l.lines.join(lineID(key, meters))
+	defer w.leave()
 	if ahead > 0 {
 		if err := l.canWait(ctx, key, meters, ahead); err != nil {
 			return err
 		}
 	}
 	select {
-	case <-line.turn:
-		defer func() { line.turn <- struct{}{} }()
+	case <-w.turn:
 	case <-ctx.Done():
 		return fmt.Errorf("core: Wait: %w", ctx.Err())
 	}
 	for {
+		w.ask(true)
 		result, err := l.allow(ctx, key, 1, meters)
+		w.ask(false)
 		switch ended := ctx.Err(); {
 		case ended != nil:
 			if err == nil && result.Allowed {
@@ -85,7 +87,11 @@ func (l *Limiter) canWait(ctx context.Context, key string, meters []meter, ahead
 	var turn time.Duration
 	for i := range meters {
 		m := &meters[i]
-		turn = max(turn, m.retryAfter((*buckets)[i].Level, time.Duration(ahead+1)*m.interval))
+		all := maxCapacity
+		if n := time.Duration(ahead + 1); n <= maxCapacity/m.interval {
+			all = n * m.interval
+		}
+		turn = max(turn, m.retryAfter((*buckets)[i].Level, all))
 	}
 	return before(ctx, turn)
 }
@@ -134,9 +140,16 @@ type lines struct {
 
 // A line is as long as there are callers in it, and forgotten with the last one.
 type line struct {
-	id      string
-	waiting int
-	turn    chan struct{} // holds one element; a channel serves its receivers in order
+	id     string
+	places []*waiter // the head first
+	asking bool      // the head asks the store, and may have been charged already
+}
+
+// A waiter is a caller's place in a line.
+type waiter struct {
+	lines *lines
+	line  *line
+	turn  chan struct{} // closed when the caller is the head
 }
 
 // lineID is the number of buckets, their scopes, which have no space, and the key.
@@ -148,8 +161,9 @@ func lineID(key string, meters []meter) string {
 	return id + " " + key
 }
 
-// join enters a line and returns how many are ahead.
-func (l *lines) join(id string) (*line, int) {
+// join enters a line at its end, and returns how many are ahead and not charged
+// for sure.
+func (l *lines) join(id string) (w *waiter, ahead int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.byID == nil {
@@ -157,18 +171,38 @@ func (l *lines) join(id string) (*line, int) {
 	}
 	ln := l.byID[id]
 	if ln == nil {
-		ln = &line{id: id, turn: make(chan struct{}, 1)}
-		ln.turn <- struct{}{}
+		ln = &line{id: id}
 		l.byID[id] = ln
 	}
-	ln.waiting++
-	return ln, ln.waiting - 1
+	w = &waiter{lines: l, line: ln, turn: make(chan struct{})}
+	ln.places = append(ln.places, w)
+	ahead = len(ln.places) - 1
+	if ahead == 0 {
+		close(w.turn)
+	} else if ln.asking {
+		ahead--
+	}
+	return w, ahead
 }
 
-func (l *lines) leave(ln *line) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if ln.waiting--; ln.waiting == 0 {
-		delete(l.byID, ln.id)
+// ask says whether the store is being asked for the head.
+func (w *waiter) ask(asking bool) {
+	w.lines.mu.Lock()
+	defer w.lines.mu.Unlock()
+	w.line.asking = asking
+}
+
+// leave lets the next one have his turn if this was the head.
+func (w *waiter) leave() {
+	w.lines.mu.Lock()
+	defer w.lines.mu.Unlock()
+	ln := w.line
+	i := slices.Index(ln.places, w)
+	ln.places = slices.Delete(ln.places, i, i+1)
+	switch {
+	case len(ln.places) == 0:
+		delete(w.lines.byID, ln.id)
+	case i == 0:
+		close(ln.places[0].turn)
 	}
 }

@@ -94,8 +94,8 @@ func TestWarnings(t *testing.T) {
 
 type fakeHeader map[string]string
 
-func (h fakeHeader) Get(name string) string { return h[name] }
-func (h fakeHeader) Set(name, value string) { h[name] = value }
+func (h fakeHeader) Values(name string) []string { return []string{h[name]} }
+func (h fakeHeader) Set(name, value string)      { h[name] = value }
 
 func TestNoWarningWithoutCause(t *testing.T) {
 	log := captureLog(t)
