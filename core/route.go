@@ -29,17 +29,17 @@ type routes struct {
 	sameCase  bool     // the two are alike
 }
 
-// Paths beyond these bounds are under the strictest rule of the table, without a
-// look at what they are: reading them in every way would be work for an attacker
-// to order.
+// Reading a path in every way must not be work for an attacker to order. Of one
+// with a single reading only so much is looked at. One with several that is longer
+// is under the strictest rule of the table, whatever it is.
 const (
-	maxPath     = 8 << 10 // bytes
-	maxOddPath  = 2 << 10 // bytes, of one that has several readings
-	maxSegments = 128
+	maxPath     = 8 << 10 // bytes, of a path with one reading
+	maxOddPath  = 2 << 10 // bytes, of a path with several
+	maxSegments = 128     // of a path with several
 )
 
 func newRoutes(rules []*rule, rest *rule) (*routes, error) {
-	rs := &routes{rules: rules, rest: rest, strictest: rest, asSent: newMatcher(), folded: newMatcher(), sameCase: true}
+	rs := &routes{rules: rules, rest: rest, asSent: newMatcher(), folded: newMatcher(), sameCase: true}
 	if len(rules) > 0 && !patternsWork() {
 		return nil, errors.New("routes need the patterns that http.ServeMux has since Go 1.22, and GODEBUG=httpmuxgo121=1 switches them off")
 	}
@@ -50,7 +50,11 @@ func newRoutes(rules []*rule, rest *rule) (*routes, error) {
 		}
 	}
 	// Without a pattern that matches, ServeMux goes on to look for other methods.
-	_ = rs.asSent.handle("/", rest)
+	// If the table has one for everything, that is an error, and nothing is left for
+	// the rest.
+	if err := rs.asSent.handle("/", rest); err == nil {
+		rs.strictest = stricter(rest, rs.strictest)
+	}
 	_ = rs.folded.handle("/", rest)
 	return rs, nil
 }
@@ -92,12 +96,13 @@ func (rs *routes) find(method, path string) *rule {
 	if len(rs.rules) == 0 {
 		return rs.rest
 	}
-	plain := isPlain(path)
-	switch {
-	case len(path) > maxPath, !plain && len(path) > maxOddPath, strings.Count(path, "/") > maxSegments:
+	if isPlain(path) {
+		path = path[:min(len(path), maxPath)] // no pattern is as long, and no dots lead out again
+		if rs.sameCase {
+			return rs.asSent.match(method, path, "")
+		}
+	} else if len(path) > maxOddPath || strings.Count(path, "/") > maxSegments {
 		return rs.strictest
-	case plain && rs.sameCase:
-		return rs.asSent.match(method, path, "")
 	}
 	var strictest *rule
 	for _, segments := range readings(path) {

@@ -25,14 +25,13 @@ package echomw
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/spillway-go/spillway/core"
+	"github.com/spillway-go/spillway/internal/peer"
 )
 
 // Limit returns a middleware that limits requests by policy. It panics if the
@@ -71,19 +70,17 @@ func Handler(guard *core.Guard, refuse func(echo.Context, core.Decision) error) 
 	}
 }
 
-// settle calls next and tells the decision the status of the answer: that of the
-// error that is going to be answered, or none after a panic.
+// settle calls next and tells the decision the status of the answer, which is
+// none after a panic. Only the app's error handler knows what it makes of an
+// error, so it is called here, as echo's logger does.
 func settle(next echo.HandlerFunc, c echo.Context, decision core.Decision) error {
 	status := 0
 	defer func() { decision.Settle(c.Request().Context(), status) }()
-	err := next(c)
-	status = c.Response().Status
-	if httpError := (*echo.HTTPError)(nil); errors.As(err, &httpError) {
-		status = httpError.Code
-	} else if err != nil {
-		status = http.StatusInternalServerError
+	if err := next(c); err != nil {
+		c.Error(err)
 	}
-	return err
+	status = c.Response().Status
+	return nil
 }
 
 // Refuse returns an [*echo.HTTPError] with the status of the decision, mostly 429, and
@@ -119,7 +116,7 @@ func (r request) Method() string                   { return r.c.Request().Method
 func (r request) Path() string                     { return r.c.Request().URL.EscapedPath() }
 func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
 func (r request) HeaderLines(name string) []string { return r.c.Request().Header.Values(name) }
-func (r request) RemoteAddr() string               { return r.c.Request().RemoteAddr }
+func (r request) RemoteAddr() string               { return peer.Addr(r.c.Request()) }
 
 func (r request) Value(key any) any {
 	if name, ok := key.(string); ok {

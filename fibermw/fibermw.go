@@ -22,8 +22,8 @@ package fibermw
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -67,18 +67,18 @@ func Handler(guard *core.Guard, refuse func(*fiber.Ctx, core.Decision) error) fi
 }
 
 // settle calls the handlers behind and tells the decision the status of the
-// answer: that of the error that is going to be answered, or none after a panic.
+// answer, which is none after a panic. Only the app's error handler knows what it
+// makes of an error, so it is called here, as fiber's logger does.
 func settle(c *fiber.Ctx, decision core.Decision) error {
 	status := 0
 	defer func() { decision.Settle(c.UserContext(), status) }()
-	err := c.Next()
-	status = c.Response().StatusCode()
-	if fiberError := (*fiber.Error)(nil); errors.As(err, &fiberError) {
-		status = fiberError.Code
-	} else if err != nil {
-		status = fiber.StatusInternalServerError
+	if err := c.Next(); err != nil {
+		if err = c.App().ErrorHandler(c, err); err != nil {
+			_ = c.SendStatus(fiber.StatusInternalServerError)
+		}
 	}
-	return err
+	status = c.Response().StatusCode()
+	return nil
 }
 
 // Refuse returns a [*fiber.Error] with the status of the decision, mostly 429, and its
@@ -110,15 +110,25 @@ func Key(key func(*fiber.Ctx) (string, error)) core.KeyFunc {
 
 type responseHeader struct{ c *fiber.Ctx }
 
-func (h responseHeader) Get(name string) string { return h.c.GetRespHeader(name) }
 func (h responseHeader) Set(name, value string) { h.c.Set(name, value) }
+func (h responseHeader) Values(name string) []string {
+	return lines(h.c.Response().Header.PeekAll(name))
+}
 
 type request struct{ c *fiber.Ctx }
 
 func (r request) Context() context.Context  { return r.c.UserContext() }
 func (r request) Method() string            { return r.c.Method() }
 func (r request) Header(name string) string { return strings.Join(r.HeaderLines(name), ", ") }
-func (r request) RemoteAddr() string        { return r.c.Context().RemoteAddr().String() }
+
+// RemoteAddr is "@" on a unix socket, where a client may call itself what it likes.
+func (r request) RemoteAddr() string {
+	addr := r.c.Context().RemoteAddr()
+	if _, unix := addr.(*net.UnixAddr); unix {
+		return "@"
+	}
+	return addr.String()
+}
 
 // Path is not c.Path, which with UnescapePath has its escapes removed already.
 // Without StrictRouting fiber's router looks at no trailing slash.
@@ -131,7 +141,10 @@ func (r request) Path() string {
 }
 
 func (r request) HeaderLines(name string) []string {
-	values := r.c.Request().Header.PeekAll(name)
+	return lines(r.c.Request().Header.PeekAll(name))
+}
+
+func lines(values [][]byte) []string {
 	lines := make([]string, len(values))
 	for i, value := range values {
 		lines[i] = utils.UnsafeString(value)

@@ -26,6 +26,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/spillway-go/spillway/core"
+	"github.com/spillway-go/spillway/internal/peer"
 )
 
 // Limit returns a middleware that limits requests by policy. It panics if the
@@ -109,7 +110,7 @@ func (r request) Method() string                   { return r.c.Request.Method }
 func (r request) Path() string                     { return r.c.Request.URL.EscapedPath() }
 func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
 func (r request) HeaderLines(name string) []string { return r.c.Request.Header.Values(name) }
-func (r request) RemoteAddr() string               { return r.c.Request.RemoteAddr }
+func (r request) RemoteAddr() string               { return peer.Addr(r.c.Request) }
 
 func (r request) Value(key any) any {
 	if value, ok := r.c.Get(key); ok {

@@ -27,6 +27,7 @@ import (
 	"strings"
 
 	"github.com/spillway-go/spillway/core"
+	"github.com/spillway-go/spillway/internal/peer"
 )
 
 // Limit returns a middleware that limits requests by policy. It panics if the
@@ -104,5 +105,5 @@ func (r request) Method() string                   { return r.r.Method }
 func (r request) Path() string                     { return r.r.URL.EscapedPath() }
 func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
 func (r request) HeaderLines(name string) []string { return r.r.Header.Values(name) }
-func (r request) RemoteAddr() string               { return r.r.RemoteAddr }
+func (r request) RemoteAddr() string               { return peer.Addr(r.r) }
 func (r request) Value(key any) any                { return r.r.Context().Value(key) }

@@ -9,18 +9,16 @@ import (
 	"github.com/spillway-go/spillway/core"
 )
 
-// settle calls next and tells the decision the status of the answer.
+// settle calls next and tells the decision the status of the answer, which is
+// none if it panics: then even an answer that has begun is not all there.
 func settle(next http.Handler, w http.ResponseWriter, r *http.Request, decision core.Decision) {
+	status := 0
+	defer func() { decision.Settle(r.Context(), status) }()
 	observed := &statusWriter{ResponseWriter: w}
-	returned := false
-	defer func() {
-		if returned && observed.status == 0 {
-			observed.status = http.StatusOK
-		}
-		decision.Settle(r.Context(), observed.status)
-	}()
 	next.ServeHTTP(observed, r)
-	returned = true
+	if status = observed.status; status == 0 {
+		status = http.StatusOK
+	}
 }
 
 // A statusWriter remembers the status. It has the methods that handlers look for
@@ -49,9 +47,11 @@ func (w *statusWriter) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(w.ResponseWriter, r)
 }
 
-func (w *statusWriter) Flush() {
+func (w *statusWriter) Flush() { _ = w.FlushError() }
+
+func (w *statusWriter) FlushError() error {
 	w.begin()
-	_ = http.NewResponseController(w.ResponseWriter).Flush()
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 func (w *statusWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
