@@ -26,8 +26,9 @@ type Policy struct {
 	//
 	// Policies of the same Name on one Limiter share their buckets, and must
 	// have the same limits; so the same policy may guard several routes. Name a
-	// policy that may change: then a changed limit goes on with the buckets as
-	// they are, instead of with fresh ones.
+	// policy that may change: then a changed rate goes on with the buckets as they
+	// are, instead of with fresh ones. Another period, burst or MaxWait is another
+	// bucket in any case.
 	Name string `json:",omitzero"`
 
 	// Limit is the limit of every request that no route matches. The zero Limit
@@ -41,8 +42,8 @@ type Policy struct {
 
 	// LimitFor returns the limit of a caller in place of Limit, as the plan of a
 	// customer says. If it returns an error, or a limit that is zero or otherwise
-	// invalid, Limit holds, which must be set. A changed limit of the same Period
-	// goes on with the caller's bucket as it is.
+	// invalid, Limit holds, which must be set. Limits of the same Period whose
+	// Burst is their Rate share the caller's bucket: an upgrade keeps the debt.
 	LimitFor func(Request) (Limit, error) `json:"-"`
 
 	// Key finds out whose bucket a request is poured into. Nil means the client's

@@ -10,9 +10,9 @@ import (
 )
 
 // Wait returns nil when it is the caller's turn: it shapes where [Limiter.Allow]
-// meters. The callers in this process who wait for one key and the same limits
-// stand in line and leave in the order in which they came; processes that share
-// a store compete for the turns. A limit with a Burst of 1 spaces them evenly.
+// meters. Those who wait at one Limiter for the same key and limits stand in line
+// and leave in the order in which they came; Limiters that share a store, in this
+// process or another, compete for the turns. A limit with a Burst of 1 spaces them evenly.
 //
 // If ctx ends before, its error is returned at once and nothing has been taken.
 // If ctx has a deadline and the turn cannot come before it, an error that wraps
