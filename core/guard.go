@@ -35,8 +35,9 @@ func NewGuard(limiter *Limiter, policy Policy) (*Guard, error) {
 
 // Swap puts another policy in place while requests are served. Buckets stay as
 // they are: under the same Name, unchanged limits go on with their levels, and a
-// changed limit with its debt. Requests that are under way finish under the
-// policy that they began with.
+// changed rate with its debt. A changed Period, Burst or MaxWait begins with empty
+// buckets. Requests that are under way finish under the policy that they began
+// with.
 //
 // An invalid policy is refused whole, with an error like that of [NewGuard], and
 // the one before stays.

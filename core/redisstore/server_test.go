@@ -145,7 +145,8 @@ func TestLeastPrivilege(t *testing.T) {
 
 func TestClusterKeepsADecisionTogether(t *testing.T) {
 	ctx := context.Background()
-	port, busPort := freePort(t), freePort(t)
+	ports := freePorts(t, 2)
+	port, busPort := ports[0], ports[1]
 	server := redistest.Start(t, "--bind", "127.0.0.1", "--port", port, "--cluster-enabled", "yes", "--cluster-port", busPort)
 	if err := server.Client(t).Do(ctx, "cluster", "addslotsrange", 0, 16383).Err(); err != nil {
 		t.Fatal(err)
@@ -185,19 +186,21 @@ func TestClusterKeepsADecisionTogether(t *testing.T) {
 	}
 }
 
-// freePort returns a port that nobody listens on.
-func freePort(t *testing.T) string {
+// freePorts returns different ports that nobody listens on.
+func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	ports := make([]string, n)
+	for i := range ports {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close() // when all are found
+		if _, ports[i], err = net.SplitHostPort(listener.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return ports
 }
 
 func TestTwoProcessesShareOneLimit(t *testing.T) {
