@@ -99,7 +99,10 @@ func (g *Guard) Check(r Request) Decision {
 	// A client that has hung up is counted all the same: otherwise hanging up
 	// would look like an outage, and open the door.
 	ctx := context.WithoutCancel(r.Context())
-	asked := time.Now()
+	var asked time.Time
+	if pl.Count != CountAll {
+		asked = time.Now()
+	}
 	allowed, err := g.limiter.store.Pour(ctx, *buckets)
 	if err != nil {
 		d.degrade(err)
