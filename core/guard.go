@@ -170,7 +170,7 @@ func (d *Decision) judge(allowed bool, buckets []Bucket) {
 	default:
 		d.Result = result
 	}
-	if d.numbers = !d.plan.Shadow && d.plan.Headers != NoHeaders; d.numbers && d.plan.Headers.has(RateLimitFields) {
+	if d.numbers = !d.plan.Shadow && d.plan.Headers != NoHeaders; d.numbers && (d.plan.Headers.has(RateLimitFields) || !d.Allowed) {
 		d.rateLimit = rateLimitField(meters, buckets, d.violations, d.retryAfter)
 	}
 }

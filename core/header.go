@@ -250,8 +250,10 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 	if !d.Allowed {
 		h.Set(fieldCacheControl, "no-store") // RFC 6585, section 4
 	}
-	if set.has(RateLimitFields) {
-		policies, limits := currentDraft(value(h, fieldPolicy)), currentDraft(value(h, fieldRateLimit))
+	policies, limits := currentDraft(value(h, fieldPolicy)), currentDraft(value(h, fieldRateLimit))
+	// A refusal puts its own in place of what those before have said, whatever form
+	// it would choose: a longer time there would contradict its Retry-After.
+	if set.has(RateLimitFields) || d.numbers && !d.Allowed && limits != "" {
 		if policies != "" && containsMembers(policies, d.rule.fields.current) {
 			warnCountedTwice.once(d.Policy)
 			limits = d.withoutOwn(limits)
@@ -263,7 +265,8 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 		}
 		setList(h, fieldRateLimit, limits, d.rateLimit)
 	}
-	if policies := value(h, fieldPolicy); set.has(RateLimitDraft07|RateLimitDraft06) && currentDraft(policies) == "" {
+	if policies := value(h, fieldPolicy); set.has(RateLimitDraft07|RateLimitDraft06) && currentDraft(policies) == "" &&
+		!containsMembers(policies, d.rule.fields.older) { // draft 06 wants each quota once
 		setList(h, fieldPolicy, policies, d.rule.fields.older)
 	}
 	if limits := value(h, fieldRateLimit); set.has(RateLimitDraft07) && currentDraft(limits) == "" {
@@ -279,7 +282,7 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 	if set.has(XRateLimit | XRateLimitUnix) {
 		d.setSingle(h, fieldXLimit, fieldXRemaining, fieldXReset, set.has(XRateLimitUnix))
 	}
-	if set.has(ExposeHeaders) {
+	if d.plan != nil && d.plan.Headers.has(ExposeHeaders) {
 		d.expose(h, set)
 	}
 }

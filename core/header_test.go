@@ -189,6 +189,34 @@ func TestLinesOfOthersAreJoined(t *testing.T) {
 	}
 }
 
+func TestRefusalInAnotherForm(t *testing.T) {
+	day := newGuard(t, core.Policy{Name: "outer", Limit: core.PerDay(10)})
+	minute := newGuard(t, core.Policy{Name: "inner", Limit: core.PerMinute(1), Headers: core.XRateLimit})
+	var h http.Header
+	for range 2 {
+		h = make(http.Header)
+		for _, guard := range []*core.Guard{day, minute} {
+			d := guard.Check(get("/"))
+			d.SetHeaders(h)
+		}
+	}
+	if got, want := h.Get("Ratelimit"), `"inner";r=0;t=60`; got != want || h.Get("Retry-After") != "60" {
+		t.Errorf("RateLimit: %s with Retry-After: %s, want %s", got, h.Get("Retry-After"), want)
+	}
+}
+
+func TestOlderQuotasStandOnce(t *testing.T) {
+	guard := newGuard(t, core.Policy{Limit: core.PerHour(4), Headers: core.RateLimitDraft06})
+	h := make(http.Header)
+	for range 2 {
+		d := guard.Check(get("/"))
+		d.SetHeaders(h)
+	}
+	if got := h.Get("Ratelimit-Policy"); got != "4;w=3600" {
+		t.Errorf("RateLimit-Policy: %s, want the quota once", got)
+	}
+}
+
 // Of the forms that share a field the current one stays, in whatever order.
 func TestMixedDialects(t *testing.T) {
 	current := newGuard(t, core.Policy{Name: "new", Limit: core.PerHour(5)})

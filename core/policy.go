@@ -77,7 +77,9 @@ type Policy struct {
 	ExemptPreflight bool `json:",omitzero"`
 
 	// Count says which requests count: all of them, if zero. The others are charged
-	// while they are under way, and given back after the response.
+	// while they are under way, and given back after the response, as far as the
+	// charge has not drained by then. In echo and fiber the app's error handler is
+	// called by the middleware then, since only it knows the status.
 	Count Count `json:",omitzero"`
 
 	// MaxWait is how long a request is held rather than refused: with it, requests

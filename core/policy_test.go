@@ -510,13 +510,13 @@ func TestPolicyShadow(t *testing.T) {
 }
 
 func TestPolicyOnOutage(t *testing.T) {
-	guard, err := core.NewGuard(core.New(downStore{errDown}), core.Policy{Limit: core.PerHour(1), OnOutage: core.Closed})
+	guard, err := core.NewGuard(core.New(downStore{errDown}), core.Policy{Limit: core.PerHour(1), OnOutage: core.Closed, Headers: core.ExposeHeaders})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := guard.Check(get("/"))
 	fields := headers(d)
-	if d.Allowed || !d.Degraded || d.Status != http.StatusServiceUnavailable || !errors.Is(d.Err, errDown) || fields["Retry-After"] != "5" || len(fields) != 2 {
+	if d.Allowed || !d.Degraded || d.Status != http.StatusServiceUnavailable || !errors.Is(d.Err, errDown) || fields["Retry-After"] != "5" || fields["Access-Control-Expose-Headers"] != "Retry-After" || len(fields) != 3 {
 		t.Errorf("%+v, %v; want 503 with Retry-After and no numbers", d, fields)
 	}
 	_, body := d.Body("application/problem+json")

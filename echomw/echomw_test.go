@@ -3,6 +3,7 @@ package echomw_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -48,7 +49,8 @@ func adapter(option func(*echo.Echo)) mwtest.Adapter {
 		Serve: func(t testing.TB, l net.Listener, app mwtest.App) {
 			e := echo.New()
 			option(e)
-			e.Use(login)
+			e.HTTPErrorHandler = answerError
+			e.Use(survive(t), front)
 			e.Use(limits(t, app, app.Policies)...)
 			for _, route := range app.Routes {
 				e.Add(route.Method, echoPath(route.Path), ok(app, route.Path), limits(t, app, route.Policies)...)
@@ -57,13 +59,47 @@ func adapter(option func(*echo.Echo)) mwtest.Adapter {
 			mwtest.ServeHTTP(t, l, e)
 		},
 		Key: echomw.Key(func(c echo.Context) (string, error) { return c.Request().Header.Get(mwtest.KeyHeader), nil }),
+
+		ReturnsErrors: true,
 	}
 }
 
 func ok(app mwtest.App, path string) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		app.Decided(echomw.Decision(c))
 		app.Called(path)
-		return c.String(http.StatusOK, "ok")
+		status, asError := mwtest.Answer(c.Request().Header.Get(mwtest.AnswerHeader))
+		if asError {
+			return echo.NewHTTPError(status)
+		}
+		return c.String(status, "ok")
+	}
+}
+
+// answerError is an application's own HTTPErrorHandler.
+func answerError(err error, c echo.Context) {
+	var httpError *echo.HTTPError
+	if !errors.As(err, &httpError) {
+		httpError = echo.ErrInternalServerError
+	}
+	_ = c.String(httpError.Code, mwtest.Handled+fmt.Sprint(httpError.Message))
+}
+
+// survive recovers from the panics that the suite asks for, as echo's middleware
+// does, whose package needs a module that this one does not.
+func survive(t testing.TB) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) (err error) {
+			defer func() {
+				if reason := recover(); reason != nil {
+					if reason != mwtest.Panic {
+						t.Errorf("%s %q: a panic: %v", c.Request().Method, c.Request().RequestURI, reason)
+					}
+					err = fmt.Errorf("%v", reason)
+				}
+			}()
+			return next(c)
+		}
 	}
 }
 
@@ -84,10 +120,13 @@ func limits(t testing.TB, app mwtest.App, policies []core.Policy) (middlewares [
 	return middlewares
 }
 
-// login stands for authentication.
-func login(next echo.HandlerFunc) echo.HandlerFunc {
+// front stands for authentication and CORS.
+func front(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
+		for _, names := range r.Header.Values(mwtest.ExposeHeader) {
+			c.Response().Header().Add("Access-Control-Expose-Headers", names)
+		}
 		if user := r.Header.Get(mwtest.UserHeader); user != "" {
 			c.Set(mwtest.UserKey, user)
 		}
@@ -178,6 +217,7 @@ func TestSetGoesBeforeContext(t *testing.T) {
 	e := echo.New()
 	e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
+			//lint:ignore SA1029 echo's own keys are strings
 			c.SetRequest(c.Request().WithContext(context.WithValue(c.Request().Context(), mwtest.UserKey, "context")))
 			if c.Request().URL.Path == "/set" {
 				c.Set(mwtest.UserKey, "set")
@@ -197,23 +237,43 @@ func TestSetGoesBeforeContext(t *testing.T) {
 	}
 }
 
-func TestWriterIsNotWrapped(t *testing.T) {
-	var outside, inside http.ResponseWriter
-	e := echo.New()
-	e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			outside = c.Response().Writer
-			return next(c)
+// A client that hangs up makes the handler return an error, and must not be able
+// to choose what counts.
+func TestErrorAfterTheAnswer(t *testing.T) {
+	for count, want := range map[core.Count]int{core.CountSuccesses: http.StatusTooManyRequests, core.CountFailures: http.StatusOK} {
+		e := echo.New()
+		e.Use(echomw.Limit(core.New(core.NewMemory()), core.Policy{Limit: core.PerHour(1), Count: count}))
+		e.GET("/", func(c echo.Context) error {
+			return errors.Join(c.String(http.StatusOK, "ok"), errors.New("broken pipe"))
+		})
+		e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != want {
+			t.Errorf("Count %d: after an answer of 200 and an error the status is %d, want %d", count, w.Code, want)
 		}
-	})
-	e.Use(echomw.Limit(core.New(core.NewMemory()), core.Policy{Limit: core.PerHour(1)}))
-	e.GET("/", func(c echo.Context) error {
-		inside = c.Response().Writer
-		return nil
-	})
-	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-	if inside == nil || inside != outside {
-		t.Errorf("the handler's writer is %T, want the one in front, %T", inside, outside)
+	}
+}
+
+func TestWriterIsNotWrapped(t *testing.T) {
+	for _, count := range []core.Count{core.CountAll, core.CountFailures} {
+		var outside, inside http.ResponseWriter
+		e := echo.New()
+		e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
+			return func(c echo.Context) error {
+				outside = c.Response().Writer
+				return next(c)
+			}
+		})
+		e.Use(echomw.Limit(core.New(core.NewMemory()), core.Policy{Limit: core.PerHour(1), Count: count}))
+		e.GET("/", func(c echo.Context) error {
+			inside = c.Response().Writer
+			return nil
+		})
+		e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		if inside == nil || inside != outside {
+			t.Errorf("Count %d: the handler's writer is %T, want the one in front, %T", count, inside, outside)
+		}
 	}
 }
 

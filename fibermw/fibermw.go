@@ -68,7 +68,8 @@ func Handler(guard *core.Guard, refuse func(*fiber.Ctx, core.Decision) error) fi
 
 // settle calls the handlers behind and tells the decision the status of the
 // answer, which is none after a panic. Only the app's error handler knows what it
-// makes of an error, so it is called here, as fiber's logger does.
+// makes of an error, so it is called here, as fiber's logger does; middlewares in
+// front find the status in the response then, and no error.
 func settle(c *fiber.Ctx, decision core.Decision) error {
 	status := 0
 	defer func() { decision.Settle(c.UserContext(), status) }()
@@ -110,9 +111,14 @@ func Key(key func(*fiber.Ctx) (string, error)) core.KeyFunc {
 
 type responseHeader struct{ c *fiber.Ctx }
 
-func (h responseHeader) Set(name, value string) { h.c.Set(name, value) }
 func (h responseHeader) Values(name string) []string {
 	return lines(h.c.Response().Header.PeekAll(name))
+}
+
+// Set replaces all lines; fasthttp's own replaces the first and leaves the others.
+func (h responseHeader) Set(name, value string) {
+	h.c.Response().Header.Del(name)
+	h.c.Set(name, value)
 }
 
 type request struct{ c *fiber.Ctx }

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/valyala/fasthttp"
+	survival "github.com/gofiber/fiber/v2/middleware/recover"
 
 	"github.com/spillway-go/spillway/core"
 	"github.com/spillway-go/spillway/core/mwtest"
@@ -65,7 +65,7 @@ func adapter(config fiber.Config) mwtest.Adapter {
 	return mwtest.Adapter{
 		Serve: func(t testing.TB, l net.Listener, app mwtest.App) {
 			server := newApp(config)
-			server.Use(login)
+			server.Use(survive(t), front)
 			for _, handler := range limits(t, app, app.Policies) {
 				server.Use(handler)
 			}
@@ -76,14 +76,17 @@ func adapter(config fiber.Config) mwtest.Adapter {
 			start(t, l, server)
 		},
 		Key: fibermw.Key(func(c *fiber.Ctx) (string, error) { return c.Get(mwtest.KeyHeader), nil }),
+
+		ReturnsErrors: true,
 	}
 }
 
-// newApp returns an App without a banner, and room for a header that is longer
+// newApp returns an App without a banner, with its own ErrorHandler, and room for a header that is longer
 // than a key may be.
 func newApp(config fiber.Config) *fiber.App {
 	config.DisableStartupMessage = true
 	config.ReadBufferSize = 16 << 10
+	config.ErrorHandler = answerError
 	return fiber.New(config)
 }
 
@@ -103,9 +106,32 @@ func start(t testing.TB, l net.Listener, app *fiber.App) {
 
 func ok(app mwtest.App, path string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
+		app.Decided(fibermw.Decision(c))
 		app.Called(path)
-		return c.SendString("ok")
+		status, asError := mwtest.Answer(c.Get(mwtest.AnswerHeader))
+		if asError {
+			return fiber.NewError(status)
+		}
+		return c.Status(status).SendString("ok")
 	}
+}
+
+// answerError is an application's own ErrorHandler.
+func answerError(c *fiber.Ctx, err error) error {
+	var fiberError *fiber.Error
+	if !errors.As(err, &fiberError) {
+		fiberError = fiber.ErrInternalServerError
+	}
+	return c.Status(fiberError.Code).SendString(mwtest.Handled + fiberError.Message)
+}
+
+// survive is fiber's own way to survive a panic, of those that the suite asks for.
+func survive(t testing.TB) fiber.Handler {
+	return survival.New(survival.Config{EnableStackTrace: true, StackTraceHandler: func(c *fiber.Ctx, reason any) {
+		if reason != mwtest.Panic {
+			t.Errorf("%s %q: a panic: %v", c.Method(), c.OriginalURL(), reason)
+		}
+	}})
 }
 
 func limits(t testing.TB, app mwtest.App, policies []core.Policy) (handlers []fiber.Handler) {
@@ -125,8 +151,12 @@ func limits(t testing.TB, app mwtest.App, policies []core.Policy) (handlers []fi
 	return handlers
 }
 
-// login stands for authentication. What it leaves points into fasthttp's memory.
-func login(c *fiber.Ctx) error {
+// front stands for authentication and CORS. What it leaves points into fasthttp's
+// memory.
+func front(c *fiber.Ctx) error {
+	for _, names := range c.Request().Header.PeekAll(mwtest.ExposeHeader) {
+		c.Response().Header.Add("Access-Control-Expose-Headers", string(names))
+	}
 	if user := c.Get(mwtest.UserHeader); user != "" {
 		c.Locals(mwtest.UserKey, user)
 	}
@@ -236,6 +266,7 @@ func TestLocalsGoBeforeUserContext(t *testing.T) {
 	var users []any
 	app := fiber.New()
 	app.Use(func(c *fiber.Ctx) error {
+		//lint:ignore SA1029 the same key as in Locals
 		c.SetUserContext(context.WithValue(c.UserContext(), mwtest.UserKey, "context"))
 		if c.Path() == "/set" {
 			c.Locals(mwtest.UserKey, "set")
@@ -279,15 +310,19 @@ func benchmark(b *testing.B, app *fiber.App) {
 	b.ReportAllocs()
 	app.Get("/", func(c *fiber.Ctx) error { return c.SendStatus(http.StatusNoContent) })
 	handler := app.Handler()
-	var c fasthttp.RequestCtx
-	c.Init(&fasthttp.Request{}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1234}, nil)
+	c := argument(handler)
+	c.SetRemoteAddr(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1234})
 	c.Request.SetRequestURI("/")
 	for b.Loop() {
 		c.Response.Reset()
 		c.ResetUserValues()
-		handler(&c)
+		handler(c)
 	}
 	if status := c.Response.StatusCode(); status != http.StatusNoContent {
 		b.Fatalf("the status is %d", status)
 	}
 }
+
+// argument is what a function wants, without a word about its type: fasthttp is
+// fiber's dependency and not ours.
+func argument[T any](func(*T)) *T { return new(T) }

@@ -42,7 +42,7 @@ func adapter(option func(*gin.Engine)) mwtest.Adapter {
 		Serve: func(t testing.TB, l net.Listener, app mwtest.App) {
 			r := gin.New()
 			option(r)
-			r.Use(login)
+			r.Use(survive(t), front)
 			r.Use(limits(t, app, app.Policies)...)
 			for _, route := range app.Routes {
 				r.Handle(route.Method, ginPath(route.Path), append(limits(t, app, route.Policies), ok(app, route.Path))...)
@@ -56,9 +56,21 @@ func adapter(option func(*gin.Engine)) mwtest.Adapter {
 
 func ok(app mwtest.App, path string) gin.HandlerFunc {
 	return func(c *gin.Context) {
+		app.Decided(ginmw.Decision(c))
 		app.Called(path)
-		c.String(http.StatusOK, "ok")
+		status, _ := mwtest.Answer(c.GetHeader(mwtest.AnswerHeader))
+		c.String(status, "ok")
 	}
+}
+
+// survive is gin's own way to survive a panic, of those that the suite asks for.
+func survive(t testing.TB) gin.HandlerFunc {
+	return gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, reason any) {
+		if reason != mwtest.Panic {
+			t.Errorf("%s %q: a panic: %v", c.Request.Method, c.Request.RequestURI, reason)
+		}
+		c.AbortWithStatus(http.StatusInternalServerError)
+	})
 }
 
 func limits(t testing.TB, app mwtest.App, policies []core.Policy) (handlers []gin.HandlerFunc) {
@@ -78,8 +90,11 @@ func limits(t testing.TB, app mwtest.App, policies []core.Policy) (handlers []gi
 	return handlers
 }
 
-// login stands for authentication.
-func login(c *gin.Context) {
+// front stands for authentication and CORS.
+func front(c *gin.Context) {
+	for _, names := range c.Request.Header.Values(mwtest.ExposeHeader) {
+		c.Writer.Header().Add("Access-Control-Expose-Headers", names)
+	}
 	if user := c.GetHeader(mwtest.UserHeader); user != "" {
 		c.Set(mwtest.UserKey, user)
 	}
@@ -148,14 +163,36 @@ func TestSetGoesBeforeContext(t *testing.T) {
 }
 
 func TestWriterIsNotWrapped(t *testing.T) {
-	var outside, inside gin.ResponseWriter
+	for _, count := range []core.Count{core.CountAll, core.CountFailures} {
+		var outside, inside gin.ResponseWriter
+		r := gin.New()
+		r.Use(func(c *gin.Context) { outside = c.Writer })
+		r.Use(ginmw.Limit(core.New(core.NewMemory()), core.Policy{Limit: core.PerHour(1), Count: count}))
+		r.GET("/", func(c *gin.Context) { inside = c.Writer })
+		r.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		if inside == nil || inside != outside {
+			t.Errorf("Count %d: the handler's writer is %T, want the one in front, %T", count, inside, outside)
+		}
+	}
+}
+
+// An answer that has begun is not all there if the handler panics.
+func TestPanicInTheAnswer(t *testing.T) {
 	r := gin.New()
-	r.Use(func(c *gin.Context) { outside = c.Writer })
-	r.Use(ginmw.Limit(core.New(core.NewMemory()), core.Policy{Limit: core.PerHour(1)}))
-	r.GET("/", func(c *gin.Context) { inside = c.Writer })
-	r.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-	if inside == nil || inside != outside {
-		t.Errorf("the handler's writer is %T, want the one in front, %T", inside, outside)
+	r.Use(gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, _ any) { c.Abort() }))
+	r.Use(ginmw.Limit(core.New(core.NewMemory()), core.Policy{Limit: core.PerHour(2), Count: core.CountFailures}))
+	r.GET("/", func(c *gin.Context) {
+		c.String(http.StatusOK, "the beginning")
+		panic("of the end")
+	})
+	var statuses []int
+	for range 3 {
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		statuses = append(statuses, w.Code)
+	}
+	if statuses[1] != http.StatusOK || statuses[2] != http.StatusTooManyRequests {
+		t.Errorf("the statuses are %v, want 200, 200, 429", statuses)
 	}
 }
 

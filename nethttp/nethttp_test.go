@@ -8,8 +8,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway-go/spillway/core"
 	"github.com/spillway-go/spillway/core/mwtest"
@@ -43,12 +46,15 @@ func serve(t testing.TB, l net.Listener, app mwtest.App) {
 	for _, route := range app.Routes {
 		mux.Handle(route.Method+" "+route.Path, limit(t, app, route.Policies, ok(app, route.Path)))
 	}
-	mwtest.ServeHTTP(t, l, login(limit(t, app, app.Policies, mux)))
+	mwtest.ServeHTTP(t, l, front(limit(t, app, app.Policies, mux)))
 }
 
 func ok(app mwtest.App, path string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		app.Decided(nethttp.Decision(r))
 		app.Called(path)
+		status, _ := mwtest.Answer(r.Header.Get(mwtest.AnswerHeader))
+		w.WriteHeader(status)
 		_, _ = io.WriteString(w, "ok")
 	})
 }
@@ -72,10 +78,14 @@ func limit(t testing.TB, app mwtest.App, policies []core.Policy, next http.Handl
 	return next
 }
 
-// login stands for authentication.
-func login(next http.Handler) http.Handler {
+// front stands for authentication and CORS.
+func front(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, names := range r.Header.Values(mwtest.ExposeHeader) {
+			w.Header().Add("Access-Control-Expose-Headers", names)
+		}
 		if user := r.Header.Get(mwtest.UserHeader); user != "" {
+			//lint:ignore SA1029 net/http has no other store for the suite's key
 			r = r.WithContext(context.WithValue(r.Context(), mwtest.UserKey, user))
 		}
 		if user := r.Header.Get(mwtest.ContextUserHeader); user != "" {
@@ -99,37 +109,116 @@ func TestWriterIsNotWrapped(t *testing.T) {
 	}
 }
 
+// With Count the writer is wrapped, and can do the same.
 func TestWriterCanDoAll(t *testing.T) {
-	limit := nethttp.Limit(core.New(core.NewMemory()), core.Policy{Limit: core.PerHour(10)})
-	server := httptest.NewServer(limit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	for _, count := range []core.Count{core.CountAll, core.CountFailures, core.CountSuccesses} {
+		testWriter(t, count)
+	}
+}
+
+func testWriter(t *testing.T, count core.Count) {
+	big := strings.Repeat("0123456789", 100_000)
+	file := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(file, []byte(big), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		_, isFlusher := w.(http.Flusher)
 		_, isHijacker := w.(http.Hijacker)
 		_, isReaderFrom := w.(io.ReaderFrom)
 		if !isFlusher || !isHijacker || !isReaderFrom {
-			t.Errorf("the writer %T is http.Flusher: %t, http.Hijacker: %t, io.ReaderFrom: %t", w, isFlusher, isHijacker, isReaderFrom)
+			t.Errorf("Count %d: the writer %T is http.Flusher: %t, http.Hijacker: %t, io.ReaderFrom: %t", count, w, isFlusher, isHijacker, isReaderFrom)
 		}
-		control := http.NewResponseController(w)
-		if r.URL.Path == "/flush" {
-			_, _ = io.WriteString(w, "first\n")
-			if err := control.Flush(); err != nil {
-				t.Errorf("Flush: %v", err)
-				return
-			}
-			<-r.Context().Done() // the client hangs up when it has read the first line
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Errorf("Count %d: SetWriteDeadline: %v", count, err)
+		}
+	})
+	stream := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "first\n")
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Errorf("Count %d: Flush: %v", count, err)
 			return
 		}
-		conn, _, err := control.Hijack()
+		<-r.Context().Done() // the client hangs up when it has read the first line
+	}
+	mux.HandleFunc("/stream", stream)
+	mux.HandleFunc("/stream/failed", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		w.WriteHeader(http.StatusOK) // too late
+		stream(w, r)
+	})
+	mux.HandleFunc("/abort/failed", func(w http.ResponseWriter, r *http.Request) {
+		stream(w, r)
+		panic(http.ErrAbortHandler)
+	})
+	mux.HandleFunc("/early/failed", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, "first\n")
+	})
+	mux.HandleFunc("/old", func(w http.ResponseWriter, _ *http.Request) {
+		w.(http.Flusher).Flush()
+		_, _ = io.WriteString(w, "first\n")
+	})
+	mux.HandleFunc("/hijack", func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
-			t.Errorf("Hijack: %v", err)
+			t.Errorf("Count %d: Hijack: %v", count, err)
 			return
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\nraw\n")
-	})))
-	defer server.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\nfirst\n")
+	})
+	mux.HandleFunc("/copy", func(w http.ResponseWriter, _ *http.Request) {
+		from, err := os.Open(file)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer from.Close()
+		if n, err := io.Copy(w, from); err != nil || n != int64(len(big)) {
+			t.Errorf("Count %d: Copy: %d, %v", count, n, err)
+		}
+	})
+	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) })
+	mux.HandleFunc("/file/failed", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file+"/none") })
 
+	for path, want := range map[string]string{
+		"/": "", "/stream": "first\n", "/stream/failed": "first\n", "/abort/failed": "first\n", "/early/failed": "first\n",
+		"/old": "first\n", "/hijack": "first\n", "/copy": big, "/file": big, "/file/failed": "404 page not found\n",
+	} {
+		limited := nethttp.Limit(core.New(core.NewMemory()), core.Policy{Limit: core.PerHour(10), Count: count})(mux)
+		settled := make(chan struct{}, 1)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() { settled <- struct{}{} }()
+			limited.ServeHTTP(w, r)
+		}))
+		if got := firstLine(t, server, path); got != want {
+			t.Errorf("Count %d: %s answers %.50q, want %.50q", count, path, got, want)
+		}
+		<-settled
+		response, err := server.Client().Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		remaining := "8"
+		if failed := strings.HasSuffix(path, "/failed"); count != core.CountAll && failed != (count == core.CountFailures) {
+			remaining = "9"
+		}
+		if got := response.Header.Get("RateLimit"); !strings.HasPrefix(got, `"10/h";r=`+remaining+";") {
+			t.Errorf("Count %d: after %s RateLimit is %s, want %s remaining", count, path, got, remaining)
+		}
+		server.Close()
+	}
+}
+
+// firstLine reads the answer up to the end of the first line, and hangs up.
+func firstLine(t *testing.T, server *httptest.Server, path string) string {
 	ctx, hangUp := context.WithCancel(t.Context())
-	request, err := http.NewRequestWithContext(ctx, "GET", server.URL+"/flush", nil)
+	defer hangUp()
+	request, err := http.NewRequestWithContext(ctx, "GET", server.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,20 +226,12 @@ func TestWriterCanDoAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(response.Body).ReadString('\n'); line != "first\n" {
-		t.Errorf("the flushed line is %q, %v", line, err)
-	}
-	hangUp()
-	_ = response.Body.Close()
-
-	response, err = server.Client().Get(server.URL + "/hijack")
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer response.Body.Close()
-	if line, err := bufio.NewReader(response.Body).ReadString('\n'); line != "raw\n" {
-		t.Errorf("after the upgrade comes %q, %v", line, err)
+	line, err := bufio.NewReader(response.Body).ReadString('\n')
+	if err != nil && err != io.EOF {
+		t.Errorf("%s: %v", path, err)
 	}
+	return line
 }
 
 // A handler that panics has been counted, and holds nothing up.

@@ -40,24 +40,51 @@ func (s *suite) serve(app App) *server {
 
 func (s *suite) serveOn(l net.Listener, app App) *server {
 	srv := &server{suite: s, addr: l.Addr(), calls: make(map[string]int)}
-	app.Called = srv.called
+	app.Called, app.Decided = srv.called, srv.decided
 	s.adapter.Serve(s, l, app)
 	return srv
 }
 
-// A server is a running server, and how often its handlers were called.
+// A server is a running server, and what its handlers have to tell.
 type server struct {
 	*suite
 	addr net.Addr
 
-	mu    sync.Mutex
-	calls map[string]int
+	mu       sync.Mutex
+	calls    map[string]int
+	handling func()        // called by each handler
+	decision core.Decision // that the last handler has found
+	found    bool
 }
 
 func (s *server) called(path string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.calls[path]++
+	handling := s.handling
+	s.mu.Unlock()
+	if handling != nil {
+		handling()
+	}
+}
+
+// during has each handler call f before it answers.
+func (s *server) during(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handling = f
+}
+
+func (s *server) decided(decision core.Decision, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.decision, s.found = decision, ok
+}
+
+// lastDecision returns what the last handler has found.
+func (s *server) lastDecision() (core.Decision, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.decision, s.found
 }
 
 // callsOf returns how often the handler of a route was called.
@@ -69,7 +96,7 @@ func (s *server) callsOf(path string) int {
 
 // peer is a client at an IP address.
 func (s *server) peer(ip string) *peer {
-	p := &peer{addr: s.addr}
+	p := &peer{suite: s.suite, addr: s.addr}
 	if ip != "" {
 		p.local = &net.TCPAddr{IP: net.ParseIP(ip)}
 	}
@@ -126,8 +153,10 @@ func (s *server) passed(n int, p *peer, target string, lines ...string) int {
 }
 
 // A peer sends requests over one connection, byte by byte as it is told to: an
-// http.Client would put right what the suite wants wrong. It is for one goroutine.
+// http.Client would put right what the suite wants wrong. It reports the answers
+// that no server may give. It is for one goroutine.
 type peer struct {
+	suite  *suite
 	addr   net.Addr
 	local  net.Addr
 	conn   net.Conn
@@ -156,6 +185,11 @@ func (p *peer) dial() error {
 
 // do sends a request and reads the answer. The lines are further header lines.
 func (p *peer) do(method, target string, lines ...string) (response, error) {
+	return p.send(method, request(method, target, lines...))
+}
+
+// request writes the bytes of a request.
+func request(method, target string, lines ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: example.com\r\n", method, target)
 	for _, line := range lines {
@@ -165,20 +199,28 @@ func (p *peer) do(method, target string, lines ...string) (response, error) {
 		b.WriteString("Content-Length: 0\r\n")
 	}
 	b.WriteString("\r\n")
-	return p.send(method, b.String())
+	return b.String()
 }
 
 // send sends the bytes of a request and reads the answer.
 func (p *peer) send(method, request string) (response, error) {
-	if err := p.dial(); err != nil {
-		return response{}, err
-	}
-	_ = p.conn.SetDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(p.conn, request); err != nil {
-		p.close()
+	if err := p.write(request); err != nil {
 		return response{}, err
 	}
 	return p.receive(method)
+}
+
+// write sends bytes.
+func (p *peer) write(bytes string) error {
+	if err := p.dial(); err != nil {
+		return err
+	}
+	_ = p.conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(p.conn, bytes); err != nil {
+		p.close()
+		return err
+	}
+	return nil
 }
 
 func (p *peer) receive(method string) (response, error) {
@@ -192,5 +234,9 @@ func (p *peer) receive(method string) (response, error) {
 	if err != nil || r.Close {
 		p.close()
 	}
-	return response{status: r.StatusCode, header: r.Header, body: string(body)}, err
+	answer := response{status: r.StatusCode, header: r.Header, body: string(body)}
+	if wrong := checkFields(answer); wrong != nil {
+		p.suite.Errorf("an answer with status %d and the header %v: %v", answer.status, answer.header, wrong)
+	}
+	return answer, err
 }

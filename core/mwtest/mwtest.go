@@ -29,6 +29,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,6 +46,13 @@ type Adapter struct {
 	// Key is the adapter's Key, with a function that reads the header [KeyHeader]
 	// from the framework's own context.
 	Key core.KeyFunc
+
+	// ReturnsErrors says that the adapter's Refuse returns an error, as handlers do in
+	// the framework, and leaves the answer to the application. Serve must then give the
+	// application an error handler that answers with the error's status, and the text
+	// [Handled] followed by its message. Otherwise Refuse answers with
+	// [core.Decision.Body].
+	ReturnsErrors bool
 }
 
 const (
@@ -62,14 +70,52 @@ const (
 
 	// UserKey is where UserHeader goes.
 	UserKey = "user"
+
+	// ExposeHeader stands for CORS. In front of everything else there must be a
+	// middleware that adds each of its lines to the response as a line of
+	// Access-Control-Expose-Headers.
+	ExposeHeader = "X-Expose"
+
+	// AnswerHeader tells a handler what to answer: see [Answer].
+	AnswerHeader = "X-Answer"
+
+	// Handled is how an answer of the application's own error handler begins: see
+	// [Adapter].
+	Handled = "the application says: "
 )
 
 // ContextUserKey is where [ContextUserHeader] goes.
 type ContextUserKey struct{}
 
-// An App is a server to be built: the login, then the Policies, then the Routes,
-// and a handler for all the rest. The handlers call Called, and answer 200 with
-// the text "ok" to every method that the framework knows.
+// Panic is what a handler panics with if it is told to. A middleware in front of
+// everything else, or the server, must recover from it, and from nothing else
+// without failing the test. [ServeHTTP] does so.
+const Panic = "a handler panics as it was told to"
+
+// Answer reads the value of an [AnswerHeader]. It returns the status that the
+// handler is to answer with, which is 200 if the value is empty. If asError is
+// true, a handler that can return errors must return the framework's own with that
+// status instead. Or it panics with [Panic].
+//
+//	X-Answer: 401
+//	X-Answer: error 401
+//	X-Answer: panic
+func Answer(value string) (status int, asError bool) {
+	if value == "panic" {
+		panic(Panic)
+	}
+	value, asError = strings.CutPrefix(value, "error ")
+	if status, err := strconv.Atoi(value); err == nil {
+		return status, asError
+	}
+	return http.StatusOK, false
+}
+
+// An App is a server to be built: the login and what else is in front, then the
+// Policies, then the Routes, and a handler for all the rest. The handlers call
+// Decided and Called, and answer to every method that the framework knows: with
+// the text "ok", and with the status that [Answer] finds in the request's
+// [AnswerHeader].
 type App struct {
 	// Limiter is for all the policies.
 	Limiter *core.Limiter
@@ -89,6 +135,10 @@ type App struct {
 	// Called is to be called by each handler: with the Path of its Route, or with
 	// "" by the handler for all the rest. It is safe for concurrent use.
 	Called func(path string)
+
+	// Decided is to be called by each handler with what the adapter's Decision
+	// returns, in front of Called.
+	Decided func(decision core.Decision, ok bool)
 }
 
 // A Route is a route of the framework's router.
@@ -103,10 +153,20 @@ type Route struct {
 	Policies []core.Policy
 }
 
-// Run runs all cases as parallel subtests.
+// Run runs all cases as subtests, most of them in parallel. Meanwhile it listens
+// to [slog.Default], so tests that run at the same time must not set it.
 func Run(t *testing.T, adapter Adapter) {
 	t.Helper()
-	for _, cases := range [][]testCase{answerCases, clientCases, routeCases, pathCases, hostileCases, loadCases} {
+	listenToLog(t)
+	// The core warns of a thing only once: when somebody else has brought it about,
+	// there is nothing left to hear.
+	for _, c := range canaryCases {
+		t.Run(c.name, func(t *testing.T) { runCase(t, adapter, c) })
+	}
+	for _, cases := range [][]testCase{
+		answerCases, fieldCases, bodyCases, policyCases, countCases,
+		clientCases, identityCases, routeCases, pathCases, hostileCases, loadCases,
+	} {
 		runCases(t, adapter, cases)
 	}
 }
@@ -129,26 +189,34 @@ func runCases(t *testing.T, adapter Adapter, cases []testCase) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Log("why it matters: " + c.why)
-				}
-			})
-			c.run(&suite{T: t, adapter: adapter})
+			runCase(t, adapter, c)
 		})
 	}
 }
 
+func runCase(t *testing.T, adapter Adapter, c testCase) {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("why it matters: " + c.why)
+		}
+	})
+	c.run(&suite{T: t, adapter: adapter})
+}
+
 // ServeHTTP serves handler on l until the test ends, with a plain [http.Server].
-// A panic in it fails the test: net/http would log it and go on.
+// A panic in it fails the test, unless it is [Panic]: net/http would log it and go on.
 func ServeHTTP(t testing.TB, l net.Listener, handler http.Handler) {
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer func() {
-				if reason := recover(); reason != nil {
+				switch reason := recover(); reason {
+				case nil:
+					return
+				case Panic:
+				default:
 					t.Errorf("%s %q: the server panics: %v", r.Method, r.RequestURI, reason)
-					panic(http.ErrAbortHandler)
 				}
+				panic(http.ErrAbortHandler)
 			}()
 			handler.ServeHTTP(w, r)
 		}),
