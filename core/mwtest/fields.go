@@ -92,9 +92,10 @@ func (st stack) next() (status int, fields map[string]string, unix bool) {
 			fields[prefix+"Limit"], fields[prefix+"Remaining"], fields[prefix+"Reset"] = strconv.Itoa(quota), strconv.Itoa(remaining), strconv.Itoa(reset)
 		}
 		h := c.Headers
-		if current(h) {
+		if current(h) || refused && h&core.NoHeaders == 0 && named(fields["Ratelimit"]) {
 			// The current draft and the older ones have fields of one name, and the
-			// older ones give way.
+			// older ones give way. A refusal does not leave there what would
+			// contradict its Retry-After.
 			if !named(fields["Ratelimit-Policy"]) {
 				delete(fields, "Ratelimit-Policy")
 			}
