@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"strings"
 )
@@ -41,6 +42,14 @@ type ClientIP struct {
 	// TrustTheWholeWorld admits a prefix of length 0 in Trusted. With it every client
 	// chooses its own address.
 	TrustTheWholeWorld bool
+
+	// Strategy finds the address in place of all of the above, from the request's
+	// headers and the peer's network address, and returns "" if it finds none: then
+	// the client is the peer. Those of github.com/realclientip/realclientip-go are
+	// of this form.
+	Strategy interface {
+		ClientIP(headers http.Header, remoteAddr string) string
+	} `json:"-"`
 
 	// IPv6Prefix is how many bits of an IPv6 address name a client, from 32 to 128.
 	// Zero means 64: one subscriber is given a /64, 2^64 addresses, or more
@@ -81,6 +90,9 @@ const (
 
 // An ipFinder is a ClientIP made ready.
 type ipFinder struct {
+	strategy interface {
+		ClientIP(headers http.Header, remoteAddr string) string
+	}
 	header   string
 	addrOf   func(element string) (netip.Addr, bool) // nil: a single address
 	trusted  []netip.Prefix
@@ -89,7 +101,7 @@ type ipFinder struct {
 }
 
 func newIPFinder(c ClientIP) (*ipFinder, error) {
-	f := &ipFinder{header: c.Header, unix: c.TrustUnixSocket, v6Prefix: c.IPv6Prefix}
+	f := &ipFinder{strategy: c.Strategy, header: c.Header, unix: c.TrustUnixSocket, v6Prefix: c.IPv6Prefix}
 	switch {
 	case f.v6Prefix == 0:
 		f.v6Prefix = defaultIPv6Prefix
@@ -111,6 +123,8 @@ func newIPFinder(c ClientIP) (*ipFinder, error) {
 	}
 	trusts := len(f.trusted) > 0 || f.unix
 	switch {
+	case f.strategy != nil && (trusts || f.header != ""):
+		return nil, errors.New("Strategy goes with no Header and nothing trusted: it decides by itself")
 	case f.header == "" && trusts:
 		return nil, errors.New("Trusted without a Header: want the one that the proxies write, like \"X-Forwarded-For\"")
 	case f.header == "":
@@ -141,6 +155,12 @@ var errNoPeer = fmt.Errorf("core: %w: the peer has no IP address", ErrNoKey)
 // find returns the client's address, or false if nobody has one.
 func (f *ipFinder) find(r Request) (netip.Addr, bool) {
 	peer, ok := peerAddr(r.RemoteAddr())
+	if f.strategy != nil {
+		if addr, found := nodeAddr(f.strategy.ClientIP(r.HTTPHeader(), r.RemoteAddr())); found {
+			return addr, true
+		}
+		return peer, ok
+	}
 	if f.header == "" || ok && !f.trusts(peer) || !ok && !f.unix {
 		return peer, ok
 	}

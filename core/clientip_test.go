@@ -206,6 +206,31 @@ func TestClientIPOnUnixSockets(t *testing.T) {
 	}
 }
 
+// leftmost believes whoever comes first, and so everybody.
+type leftmost struct{ calls *int }
+
+func (s leftmost) ClientIP(headers http.Header, remoteAddr string) string {
+	*s.calls++
+	first, _, _ := strings.Cut(headers.Get("X-Forwarded-For"), ",")
+	return first
+}
+
+func TestClientIPStrategy(t *testing.T) {
+	calls := 0
+	key := core.ByClientIP(core.ClientIP{Strategy: leftmost{&calls}, IPv6Prefix: 48})
+	for header, want := range map[string]string{
+		"198.51.100.7, 10.0.0.1": "198.51.100.7", "2001:db8::1": "2001:db8::/48", "fe80::1%eth0": "fe80::/48", "::ffff:198.51.100.7": "198.51.100.7",
+		"": "203.0.113.5", "garbage": "203.0.113.5", "0.0.0.0": "203.0.113.5",
+	} {
+		if got, err := key(forwardedRequest("203.0.113.5:1", "X-Forwarded-For", header)); got != want || err != nil {
+			t.Errorf("%q: %q, %v; want %q", header, got, err, want)
+		}
+	}
+	if calls != 7 {
+		t.Errorf("the strategy was asked %d times", calls)
+	}
+}
+
 func TestClientIPv6Prefix(t *testing.T) {
 	for bits, want := range map[int]string{0: "2001:db8:1:2::/64", 64: "2001:db8:1:2::/64", 56: "2001:db8:1::/56", 48: "2001:db8:1::/48", 32: "2001:db8::/32", 128: "2001:db8:1:2:3:4:5:6/128"} {
 		key := core.ByClientIP(core.ClientIP{IPv6Prefix: bits})
@@ -252,6 +277,7 @@ func TestClientIPRefusesWhatCannotBe(t *testing.T) {
 		"no header":             {core.ClientIP{Trusted: proxies}, "without a Header"},
 		"no header, a socket":   {core.ClientIP{TrustUnixSocket: true}, "without a Header"},
 		"no name of a header":   {core.ClientIP{Header: "X Forwarded", Trusted: proxies}, "name of a header"},
+		"a strategy and more":   {core.ClientIP{Strategy: leftmost{}, Header: "X-Forwarded-For", Trusted: proxies}, "decides by itself"},
 		"too short a prefix":    {core.ClientIP{IPv6Prefix: 31}, "32 to 128"},
 		"too long a prefix":     {core.ClientIP{IPv6Prefix: 129}, "32 to 128"},
 		"a prefix below nought": {core.ClientIP{IPv6Prefix: -1}, "32 to 128"},

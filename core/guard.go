@@ -212,7 +212,7 @@ const lookedAt = 1000
 // warnIfForwarded says so if the server seems to be behind a proxy that nobody
 // has told us about. A forwarded header from the open internet says nothing.
 func warnIfForwarded(pl *plan, r Request) {
-	if pl.ip.header != "" || warnForwarded.said.Load() || pl.looked.Load() >= lookedAt {
+	if pl.ip.header != "" || pl.ip.strategy != nil || warnForwarded.said.Load() || pl.looked.Load() >= lookedAt {
 		return
 	}
 	pl.looked.Add(1)

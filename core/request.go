@@ -1,6 +1,9 @@
 package core
 
-import "context"
+import (
+	"context"
+	"net/http"
+)
 
 // A Request is a view of an HTTP request, as a [Guard] and a [KeyFunc] see it.
 // The adapters implement it. It is valid only until the Guard has decided: in
@@ -23,6 +26,9 @@ type Request interface {
 
 	// HeaderLines returns the lines of a header, each as it was sent.
 	HeaderLines(name string) []string
+
+	// HTTPHeader returns all headers, which must not be changed.
+	HTTPHeader() http.Header
 
 	// RemoteAddr is the network address of the peer, mostly "IP:port". Behind a
 	// proxy, this is the proxy.

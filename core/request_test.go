@@ -29,6 +29,7 @@ func (r *testRequest) Method() string                   { return r.method }
 func (r *testRequest) Path() string                     { return r.path }
 func (r *testRequest) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
 func (r *testRequest) HeaderLines(name string) []string { return r.header.Values(name) }
+func (r *testRequest) HTTPHeader() http.Header          { return r.header }
 func (r *testRequest) RemoteAddr() string               { return r.remote }
 func (r *testRequest) Value(key any) any                { return r.values[key] }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ type fakeRequest struct{ remote, name, value string }
 func (r fakeRequest) Context() context.Context { return context.Background() }
 func (r fakeRequest) Method() string           { return "GET" }
 func (r fakeRequest) Path() string             { return "/" }
+func (r fakeRequest) HTTPHeader() http.Header  { return http.Header{r.name: {r.value}} }
 func (r fakeRequest) RemoteAddr() string       { return r.remote }
 func (r fakeRequest) Value(any) any            { return nil }
 func (r fakeRequest) Header(name string) string {

@@ -26,6 +26,7 @@ package echomw
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -116,6 +117,7 @@ func (r request) Method() string                   { return r.c.Request().Method
 func (r request) Path() string                     { return r.c.Request().URL.EscapedPath() }
 func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
 func (r request) HeaderLines(name string) []string { return r.c.Request().Header.Values(name) }
+func (r request) HTTPHeader() http.Header          { return r.c.Request().Header }
 func (r request) RemoteAddr() string               { return peer.Addr(r.c.Request()) }
 
 func (r request) Value(key any) any {

@@ -24,6 +24,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -149,6 +150,8 @@ func (r request) Path() string {
 func (r request) HeaderLines(name string) []string {
 	return lines(r.c.Request().Header.PeekAll(name))
 }
+
+func (r request) HTTPHeader() http.Header { return r.c.GetReqHeaders() }
 
 func lines(values [][]byte) []string {
 	lines := make([]string, len(values))

@@ -105,5 +105,6 @@ func (r request) Method() string                   { return r.r.Method }
 func (r request) Path() string                     { return r.r.URL.EscapedPath() }
 func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
 func (r request) HeaderLines(name string) []string { return r.r.Header.Values(name) }
+func (r request) HTTPHeader() http.Header          { return r.r.Header }
 func (r request) RemoteAddr() string               { return peer.Addr(r.r) }
 func (r request) Value(key any) any                { return r.r.Context().Value(key) }
