@@ -86,9 +86,10 @@ func keepBuckets(buckets []Bucket) []Bucket {
 // Policy.ShareDecision asks for.
 func (d *Decision) Shared() bool { return d.plan != nil && d.plan.ShareDecision }
 
-// NeedsStatus says that Settle must be called when the request has been
-// answered. It is false unless the policy counts only some of the requests.
-func (d *Decision) NeedsStatus() bool { return d.charge != nil }
+// NeedsStatus says that the answer must be watched: Settle is to be called when
+// it has been sent, and AmendHeaders before. It is false unless the policy counts
+// only some of the requests, or leaves the fields out of some of the answers.
+func (d *Decision) NeedsStatus() bool { return d.charge != nil || d.AmendsHeaders() }
 
 // Settle gives back what a request was charged if, by the status of its answer,
 // it does not count. A status of 0 stands for no answer at all, as after a

@@ -400,7 +400,7 @@ func TestNewGuardRefusesWhatCannotBe(t *testing.T) {
 		"a byte that is no text":  {core.Policy{Name: "\xff", Limit: limit}, "printable ASCII"},
 		"delete":                  {core.Policy{Name: "\x7f", Limit: limit}, "printable ASCII"},
 		"a long name":             {core.Policy{Name: strings.Repeat("n", 65), Limit: limit}, "64"},
-		"unknown headers":         {core.Policy{Limit: limit, Headers: 1 << 7}, "Headers"},
+		"unknown headers":         {core.Policy{Limit: limit, Headers: 1 << 8}, "Headers"},
 		"none and some":           {core.Policy{Limit: limit, Headers: core.NoHeaders | core.XRateLimit}, "NoHeaders"},
 		"two units of reset":      {core.Policy{Limit: limit, Headers: core.XRateLimit | core.XRateLimitUnix}, "one of them"},
 	} {

@@ -13,7 +13,7 @@ import (
 // Headers chooses the header fields in which a client is told how it stands.
 // Values can be combined: RateLimitFields | XRateLimit. The zero value means
 // RateLimitFields.
-type Headers uint8
+type Headers uint16
 
 const (
 	// RateLimitFields are the fields of draft-ietf-httpapi-ratelimit-headers-11 of
@@ -54,9 +54,17 @@ const (
 	// scripts of another origin.
 	ExposeHeaders
 
+	// NotOnRedirects leaves all of them out of answers with a status of 3xx, where a
+	// client might take them for those of the place that it is sent to, as the draft
+	// warns. The middleware has to watch for the status then.
+	NotOnRedirects
+
 	// NoHeaders leaves all of them out.
 	NoHeaders
 )
+
+// forms are the flags that stand for fields.
+const forms = RateLimitFields | RateLimitDraft07 | RateLimitDraft06 | XRateLimit | XRateLimitUnix
 
 func (h Headers) validate() error {
 	// Different forms of one field.
@@ -75,7 +83,7 @@ func (h Headers) validate() error {
 }
 
 func (h Headers) has(flag Headers) bool {
-	if h == 0 || h == ExposeHeaders {
+	if h&(forms|NoHeaders) == 0 {
 		h |= RateLimitFields
 	}
 	return h&flag != 0
@@ -223,6 +231,9 @@ type ResponseHeader interface {
 
 	// Set replaces all lines of a field by one.
 	Set(name, value string)
+
+	// Del removes a field.
+	Del(name string)
 }
 
 // value returns the lines of a field as one (RFC 9110, section 5.3).
@@ -284,6 +295,23 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 	}
 	if d.plan != nil && d.plan.Headers.has(ExposeHeaders) {
 		d.expose(h, set)
+	}
+}
+
+// AmendsHeaders says that AmendHeaders must be called.
+func (d *Decision) AmendsHeaders() bool {
+	return d.numbers && d.plan.Headers.has(NotOnRedirects)
+}
+
+// AmendHeaders removes the fields of SetHeaders again if an answer with that
+// status is not to have them. It is to be called before the answer is sent, where
+// AmendsHeaders is true.
+func (d *Decision) AmendHeaders(h ResponseHeader, status int) {
+	if status < 300 || status > 399 || !d.AmendsHeaders() {
+		return
+	}
+	for _, name := range []string{fieldPolicy, fieldRateLimit, fieldLimit, fieldRemaining, fieldReset, fieldXLimit, fieldXRemaining, fieldXReset} {
+		h.Del(name)
 	}
 }
 

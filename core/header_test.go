@@ -189,6 +189,40 @@ func TestLinesOfOthersAreJoined(t *testing.T) {
 	}
 }
 
+func TestNotOnRedirects(t *testing.T) {
+	all := core.XRateLimit | core.RateLimitDraft06 | core.RateLimitDraft07
+	for _, c := range []struct {
+		headers core.Headers
+		status  int
+		gone    bool
+	}{
+		{core.NotOnRedirects, 301, true}, {core.NotOnRedirects | all, 308, true}, {core.NotOnRedirects | core.RateLimitFields, 399, true},
+		{core.NotOnRedirects, 200, false}, {core.NotOnRedirects, 299, false}, {core.NotOnRedirects, 400, false}, {0, 301, false}, {all, 302, false},
+	} {
+		guard := newGuard(t, core.Policy{Limit: core.PerHour(10), Headers: c.headers})
+		h := http.Header{"Vary": {"Origin"}}
+		d := guard.Check(get("/"))
+		d.SetHeaders(h)
+		before := len(h)
+		if before < 3 {
+			t.Fatalf("Headers %d: %v", c.headers, h)
+		}
+		if d.NeedsStatus() != (c.headers&core.NotOnRedirects != 0) {
+			t.Errorf("Headers %d: NeedsStatus %v", c.headers, d.NeedsStatus())
+		}
+		d.AmendHeaders(h, c.status)
+		if gone := len(h) == 1; gone != c.gone || !gone && len(h) != before {
+			t.Errorf("Headers %d with %d: %v", c.headers, c.status, h)
+		}
+		d.Settle(t.Context(), c.status)
+		if d := guard.Check(get("/")); d.Remaining != 8 {
+			t.Errorf("Headers %d: %d remain, want the first request counted", c.headers, d.Remaining)
+		}
+	}
+	d := core.Decision{Status: 429}
+	d.AmendHeaders(http.Header{}, 301)
+}
+
 func TestRefusalInAnotherForm(t *testing.T) {
 	day := newGuard(t, core.Policy{Name: "outer", Limit: core.PerDay(10)})
 	minute := newGuard(t, core.Policy{Name: "inner", Limit: core.PerMinute(1), Headers: core.XRateLimit})

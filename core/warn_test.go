@@ -98,6 +98,7 @@ type fakeHeader map[string]string
 
 func (h fakeHeader) Values(name string) []string { return []string{h[name]} }
 func (h fakeHeader) Set(name, value string)      { h[name] = value }
+func (h fakeHeader) Del(name string)             { delete(h, name) }
 
 func TestNoWarningWithoutCause(t *testing.T) {
 	log := captureLog(t)

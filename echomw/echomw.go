@@ -77,6 +77,7 @@ func Handler(guard *core.Guard, refuse func(echo.Context, core.Decision) error) 
 func settle(next echo.HandlerFunc, c echo.Context, decision core.Decision) error {
 	status := 0
 	defer func() { decision.Settle(c.Request().Context(), status) }()
+	c.Response().Before(func() { decision.AmendHeaders(c.Response().Header(), c.Response().Status) })
 	if err := next(c); err != nil {
 		c.Error(err)
 	}

@@ -80,6 +80,7 @@ func settle(c *fiber.Ctx, decision core.Decision) error {
 		}
 	}
 	status = c.Response().StatusCode()
+	decision.AmendHeaders(responseHeader{c}, status)
 	return nil
 }
 
@@ -116,9 +117,11 @@ func (h responseHeader) Values(name string) []string {
 	return lines(h.c.Response().Header.PeekAll(name))
 }
 
+func (h responseHeader) Del(name string) { h.c.Response().Header.Del(name) }
+
 // Set replaces all lines; fasthttp's own replaces the first and leaves the others.
 func (h responseHeader) Set(name, value string) {
-	h.c.Response().Header.Del(name)
+	h.Del(name)
 	h.c.Set(name, value)
 }
 

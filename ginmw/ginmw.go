@@ -15,7 +15,8 @@
 //
 // The client's IP is that of the connection. [gin.Context.ClientIP] is not
 // asked, since gin believes forwarded headers from everywhere unless told
-// otherwise. The ResponseWriter is handed on as it is.
+// otherwise. The ResponseWriter is handed on as it is, unless the policy says
+// core.NotOnRedirects.
 package ginmw
 
 import (
@@ -71,8 +72,24 @@ func Handler(guard *core.Guard, refuse func(*gin.Context, core.Decision)) gin.Ha
 func settle(c *gin.Context, decision core.Decision) {
 	status := 0
 	defer func() { decision.Settle(c.Request.Context(), status) }()
+	if decision.AmendsHeaders() {
+		c.Writer = amendingWriter{c.Writer, &decision}
+	}
 	c.Next()
 	status = c.Writer.Status()
+}
+
+// An amendingWriter sees the status before it is sent.
+type amendingWriter struct {
+	gin.ResponseWriter
+	decision *core.Decision
+}
+
+func (w amendingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w amendingWriter) WriteHeader(status int) {
+	w.decision.AmendHeaders(w.Header(), status)
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // Refuse answers with the status of the decision, mostly 429, and a body in the

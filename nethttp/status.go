@@ -14,7 +14,7 @@ import (
 func settle(next http.Handler, w http.ResponseWriter, r *http.Request, decision core.Decision) {
 	status := 0
 	defer func() { decision.Settle(r.Context(), status) }()
-	observed := &statusWriter{ResponseWriter: w}
+	observed := &statusWriter{ResponseWriter: w, decision: &decision}
 	next.ServeHTTP(observed, r)
 	if status = observed.status; status == 0 {
 		status = http.StatusOK
@@ -25,7 +25,8 @@ func settle(next http.Handler, w http.ResponseWriter, r *http.Request, decision 
 // in a ResponseWriter, and Unwrap for those that http.ResponseController knows.
 type statusWriter struct {
 	http.ResponseWriter
-	status int
+	decision *core.Decision
+	status   int
 }
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -33,6 +34,7 @@ func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *statusWriter) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 || status == http.StatusSwitchingProtocols {
 		w.status = status
+		w.decision.AmendHeaders(w.Header(), status)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

@@ -118,6 +118,7 @@ type view struct {
 	method, path, remote   string
 	twice, once, empty, no []string
 	joined, missing        string
+	all                    http.Header // of those in the cases
 	context                bool
 	nothing                any
 }
@@ -130,7 +131,14 @@ func viewOf(r core.Request) view {
 		}
 		return copied
 	}
+	all := make(http.Header)
+	for _, name := range []string{"X-Twice", "X-Once", "X-Empty", "X-No"} {
+		for _, line := range r.HTTPHeader().Values(name) {
+			all.Add(name, strings.Clone(line))
+		}
+	}
 	return view{
+		all:     all,
 		method:  strings.Clone(r.Method()),
 		path:    strings.Clone(r.Path()),
 		remote:  strings.Clone(r.RemoteAddr()),
@@ -172,6 +180,7 @@ func (s *suite) testView() {
 	check("HeaderLines of an empty header", got.empty, []string{""})
 	check("HeaderLines of no header", got.no, []string(nil))
 	check("Header of no header", got.missing, "")
+	check("HTTPHeader", got.all, http.Header{"X-Twice": {"one", "two, three"}, "X-Once": {"1"}, "X-Empty": {""}})
 	if !got.context {
 		s.Error("Context is nil or has ended")
 	}

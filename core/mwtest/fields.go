@@ -24,6 +24,10 @@ var fieldCases = []testCase{
 		(*suite).testExposed,
 	},
 	{
+		"redirects", "a client may take the fields of a redirect for those of the place that it is sent to.",
+		(*suite).testRedirects,
+	},
+	{
 		"three limiters", "whatever their order is, the lists have all, and the single values are those of the tightest.",
 		(*suite).testThreeLimiters,
 	},
@@ -315,6 +319,23 @@ func (s *suite) testTwiceTheSame() {
 			}
 			if got := r.header.Get("Access-Control-Expose-Headers"); strings.Count(got, "Retry-After") > 1 {
 				s.Errorf("exposed are %q, want each once", got)
+			}
+		}
+	}
+}
+
+func (s *suite) testRedirects() {
+	policy := core.Policy{Name: "api", Limit: core.PerHour(100), Headers: core.NotOnRedirects | core.RateLimitFields | core.XRateLimit}
+	for _, count := range []core.Count{core.CountAll, core.CountFailures} {
+		policy.Count = count
+		srv := s.serve(limited(policy))
+		p := srv.localhost()
+		for how, want := range map[string]bool{"200": true, "302": false, "308": false, "404": true, "error 302": false, "error 404": true} {
+			r := srv.do(p, "GET", "/", answer(how))
+			for _, name := range []string{"Ratelimit", "Ratelimit-Policy", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"} {
+				if got := r.header.Get(name) != ""; got != want {
+					s.Errorf("Count %d, an answer of %s: %s is there: %v, want %v", count, how, name, got, want)
+				}
 			}
 		}
 	}
