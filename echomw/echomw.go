@@ -24,15 +24,11 @@
 package echomw
 
 import (
-	"context"
 	"fmt"
-	"net/http"
-	"strings"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/spillway-go/spillway/core"
-	"github.com/spillway-go/spillway/internal/peer"
 )
 
 // Limit returns a middleware that limits requests by policy. It panics if the
@@ -71,20 +67,6 @@ func Handler(guard *core.Guard, refuse func(echo.Context, core.Decision) error) 
 	}
 }
 
-// settle calls next and tells the decision the status of the answer, which is
-// none after a panic. Only the app's error handler knows what it makes of an
-// error, so it is called here, as echo's logger does.
-func settle(next echo.HandlerFunc, c echo.Context, decision core.Decision) error {
-	status := 0
-	defer func() { decision.Settle(c.Request().Context(), status) }()
-	c.Response().Before(func() { decision.AmendHeaders(c.Response().Header(), c.Response().Status) })
-	if err := next(c); err != nil {
-		c.Error(err)
-	}
-	status = c.Response().Status
-	return nil
-}
-
 // Refuse returns an [*echo.HTTPError] with the status of the decision, mostly 429, and
 // its name as message.
 func Refuse(_ echo.Context, decision core.Decision) error {
@@ -109,23 +91,4 @@ func Key(key func(echo.Context) (string, error)) core.KeyFunc {
 		}
 		return "", fmt.Errorf("echomw: Key: the request is a %T: %w", r, core.ErrNoKey)
 	}
-}
-
-type request struct{ c echo.Context }
-
-func (r request) Context() context.Context         { return r.c.Request().Context() }
-func (r request) Method() string                   { return r.c.Request().Method }
-func (r request) Path() string                     { return r.c.Request().URL.EscapedPath() }
-func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
-func (r request) HeaderLines(name string) []string { return r.c.Request().Header.Values(name) }
-func (r request) HTTPHeader() http.Header          { return r.c.Request().Header }
-func (r request) RemoteAddr() string               { return peer.Addr(r.c.Request()) }
-
-func (r request) Value(key any) any {
-	if name, ok := key.(string); ok {
-		if value := r.c.Get(name); value != nil {
-			return value
-		}
-	}
-	return r.c.Request().Context().Value(key)
 }

@@ -21,14 +21,9 @@
 package fibermw
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"net/http"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/utils"
 
 	"github.com/spillway-go/spillway/core"
 )
@@ -67,23 +62,6 @@ func Handler(guard *core.Guard, refuse func(*fiber.Ctx, core.Decision) error) fi
 	}
 }
 
-// settle calls the handlers behind and tells the decision the status of the
-// answer, which is none after a panic. Only the app's error handler knows what it
-// makes of an error, so it is called here, as fiber's logger does; middlewares in
-// front find the status in the response then, and no error.
-func settle(c *fiber.Ctx, decision core.Decision) error {
-	status := 0
-	defer func() { decision.Settle(c.UserContext(), status) }()
-	if err := c.Next(); err != nil {
-		if err = c.App().ErrorHandler(c, err); err != nil {
-			_ = c.SendStatus(fiber.StatusInternalServerError)
-		}
-	}
-	status = c.Response().StatusCode()
-	decision.AmendHeaders(responseHeader{c}, status)
-	return nil
-}
-
 // Refuse returns a [*fiber.Error] with the status of the decision, mostly 429, and its
 // name as message.
 func Refuse(_ *fiber.Ctx, decision core.Decision) error {
@@ -109,64 +87,4 @@ func Key(key func(*fiber.Ctx) (string, error)) core.KeyFunc {
 		}
 		return "", fmt.Errorf("fibermw: Key: the request is a %T: %w", r, core.ErrNoKey)
 	}
-}
-
-type responseHeader struct{ c *fiber.Ctx }
-
-func (h responseHeader) Values(name string) []string {
-	return lines(h.c.Response().Header.PeekAll(name))
-}
-
-func (h responseHeader) Del(name string) { h.c.Response().Header.Del(name) }
-
-// Set replaces all lines; fasthttp's own replaces the first and leaves the others.
-func (h responseHeader) Set(name, value string) {
-	h.Del(name)
-	h.c.Set(name, value)
-}
-
-type request struct{ c *fiber.Ctx }
-
-func (r request) Context() context.Context  { return r.c.UserContext() }
-func (r request) Method() string            { return r.c.Method() }
-func (r request) Header(name string) string { return strings.Join(r.HeaderLines(name), ", ") }
-
-// RemoteAddr is "@" on a unix socket, where a client may call itself what it likes.
-func (r request) RemoteAddr() string {
-	addr := r.c.Context().RemoteAddr()
-	if _, unix := addr.(*net.UnixAddr); unix {
-		return "@"
-	}
-	return addr.String()
-}
-
-// Path is not c.Path, which with UnescapePath has its escapes removed already.
-// Without StrictRouting fiber's router looks at no trailing slash.
-func (r request) Path() string {
-	path := utils.UnsafeString(r.c.Request().URI().PathOriginal())
-	if trimmed := strings.TrimRight(path, "/"); trimmed != "" && !r.c.App().Config().StrictRouting {
-		return trimmed
-	}
-	return path
-}
-
-func (r request) HeaderLines(name string) []string {
-	return lines(r.c.Request().Header.PeekAll(name))
-}
-
-func (r request) HTTPHeader() http.Header { return r.c.GetReqHeaders() }
-
-func lines(values [][]byte) []string {
-	lines := make([]string, len(values))
-	for i, value := range values {
-		lines[i] = utils.UnsafeString(value)
-	}
-	return lines
-}
-
-func (r request) Value(key any) any {
-	if value := r.c.Locals(key); value != nil {
-		return value
-	}
-	return r.c.UserContext().Value(key)
 }

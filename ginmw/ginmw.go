@@ -20,15 +20,11 @@
 package ginmw
 
 import (
-	"context"
 	"fmt"
-	"net/http"
-	"strings"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/spillway-go/spillway/core"
-	"github.com/spillway-go/spillway/internal/peer"
 )
 
 // Limit returns a middleware that limits requests by policy. It panics if the
@@ -67,31 +63,6 @@ func Handler(guard *core.Guard, refuse func(*gin.Context, core.Decision)) gin.Ha
 	}
 }
 
-// settle calls the handlers behind and tells the decision the status of the
-// answer, which is none if they panic.
-func settle(c *gin.Context, decision core.Decision) {
-	status := 0
-	defer func() { decision.Settle(c.Request.Context(), status) }()
-	if decision.AmendsHeaders() {
-		c.Writer = amendingWriter{c.Writer, &decision}
-	}
-	c.Next()
-	status = c.Writer.Status()
-}
-
-// An amendingWriter sees the status before it is sent.
-type amendingWriter struct {
-	gin.ResponseWriter
-	decision *core.Decision
-}
-
-func (w amendingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w amendingWriter) WriteHeader(status int) {
-	w.decision.AmendHeaders(w.Header(), status)
-	w.ResponseWriter.WriteHeader(status)
-}
-
 // Refuse answers with the status of the decision, mostly 429, and a body in the
 // form that the client accepts: [core.Decision.Body].
 func Refuse(c *gin.Context, decision core.Decision) {
@@ -119,21 +90,4 @@ func Key(key func(*gin.Context) (string, error)) core.KeyFunc {
 		}
 		return "", fmt.Errorf("ginmw: Key: the request is a %T: %w", r, core.ErrNoKey)
 	}
-}
-
-type request struct{ c *gin.Context }
-
-func (r request) Context() context.Context         { return r.c.Request.Context() }
-func (r request) Method() string                   { return r.c.Request.Method }
-func (r request) Path() string                     { return r.c.Request.URL.EscapedPath() }
-func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
-func (r request) HeaderLines(name string) []string { return r.c.Request.Header.Values(name) }
-func (r request) HTTPHeader() http.Header          { return r.c.Request.Header }
-func (r request) RemoteAddr() string               { return peer.Addr(r.c.Request) }
-
-func (r request) Value(key any) any {
-	if value, ok := r.c.Get(key); ok {
-		return value
-	}
-	return r.c.Request.Context().Value(key)
 }

@@ -24,10 +24,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/spillway-go/spillway/core"
-	"github.com/spillway-go/spillway/internal/peer"
 )
 
 // Limit returns a middleware that limits requests by policy. It panics if the
@@ -97,14 +95,3 @@ func Key(key func(*http.Request) (string, error)) core.KeyFunc {
 		return "", fmt.Errorf("nethttp: Key: the request is a %T: %w", r, core.ErrNoKey)
 	}
 }
-
-type request struct{ r *http.Request }
-
-func (r request) Context() context.Context         { return r.r.Context() }
-func (r request) Method() string                   { return r.r.Method }
-func (r request) Path() string                     { return r.r.URL.EscapedPath() }
-func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
-func (r request) HeaderLines(name string) []string { return r.r.Header.Values(name) }
-func (r request) HTTPHeader() http.Header          { return r.r.Header }
-func (r request) RemoteAddr() string               { return peer.Addr(r.r) }
-func (r request) Value(key any) any                { return r.r.Context().Value(key) }
