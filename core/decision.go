@@ -63,7 +63,7 @@ type Decision struct {
 // back.
 type charge struct {
 	limiter *Limiter
-	buckets []Bucket // with the levels after the request was poured in
+	buckets []Bucket
 	asked   time.Time
 	settled atomic.Bool // for all copies of a decision
 }
@@ -104,15 +104,20 @@ func (d *Decision) Settle(ctx context.Context, status int) {
 	d.charge.giveBack(ctx)
 }
 
-// giveBack returns what is left of what was poured in. It lay on top, and what is
-// below drains first; what has drained is not there to be given back, or else a
-// slow request could be used to save up for later. If the store is down, so be
-// it: a request too few.
+// giveBack returns what is left of what was poured in, at least: as if it had
+// lain in an empty bucket and drained from the first moment on. What has drained is
+// not there to be given back, or else slow requests could be used to save up for
+// later; and nothing is given back while requests are held behind, since who took
+// the place would leave together with them. If the store is down, so be it: a
+// request too few.
 func (c *charge) giveBack(ctx context.Context) {
 	drained := time.Since(c.asked)
 	for i := range c.buckets {
 		b := &c.buckets[i]
-		b.Amount = -max(0, min(b.Amount, b.Level-drained))
+		if c.limiter.held.waiting(b) {
+			return
+		}
+		b.Amount = -max(0, b.Amount-drained)
 	}
 	_ = c.limiter.pour(context.WithoutCancel(ctx), c.buckets)
 }

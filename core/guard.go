@@ -35,8 +35,8 @@ func NewGuard(limiter *Limiter, policy Policy) (*Guard, error) {
 
 // Swap puts another policy in place while requests are served. Buckets stay as
 // they are: under the same Name, unchanged limits go on with their levels, and a
-// changed rate with its debt. A changed Period, Burst or MaxWait begins with empty
-// buckets. Requests that are under way finish under the policy that they began
+// changed rate with its debt, if the Burst is the Rate. Another change of a limit
+// or of MaxWait begins with empty buckets. Requests that are under way finish under the policy that they began
 // with.
 //
 // An invalid policy is refused whole, with an error like that of [NewGuard], and
@@ -111,7 +111,7 @@ func (g *Guard) Check(r Request) Decision {
 	if allowed && pl.Count != CountAll {
 		d.charge = newCharge(g.limiter, *buckets, asked)
 	}
-	if allowed && pl.MaxWait > 0 && !pl.Shadow {
+	if allowed && pl.MaxWait > 0 && cost > 0 && !pl.Shadow {
 		d.wait(r.Context(), g.limiter, *buckets)
 	}
 	d.judge(allowed, *buckets)
@@ -188,18 +188,18 @@ func (d *Decision) wait(ctx context.Context, limiter *Limiter, buckets []Bucket)
 	if wait == 0 {
 		return
 	}
-	held, err := d.plan.held.join(buckets, d.plan.MaxWaiting)
+	held, err := limiter.held.join(buckets, wait, d.plan.MaxWaiting)
 	if err == nil {
 		err = sleep(ctx, wait)
 	}
 	if err != nil {
 		d.charge = nil
-		d.plan.held.giveUp(ctx, limiter, held, buckets)
+		limiter.giveUp(ctx, held)
 		d.Err, d.RetryAfter = err, wait
 		d.refuse(http.StatusTooManyRequests, max(1, seconds(wait)))
 		return
 	}
-	d.plan.held.leave(held)
+	limiter.held.leave(held)
 	d.violations, d.Waited = 0, wait
 	for i := range buckets {
 		buckets[i].Level = max(0, buckets[i].Level-wait)

@@ -43,7 +43,7 @@ func newLeakyBucket(limiter *Limiter, key string, limit Limit) *LeakyBucket {
 	if err := m.init(limit); err != nil {
 		panic(err.Error())
 	}
-	m.scope = "leaky:" + m.bucket()
+	m.scope = ":leaky:" + m.bucket() // no policy has an empty name
 	return b
 }
 

@@ -42,6 +42,7 @@ type Limiter struct {
 	names   names
 	scopes  scopes
 	lines   lines
+	held    heldRequests
 	scratch sync.Pool // *[]Bucket
 }
 

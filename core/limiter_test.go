@@ -190,6 +190,29 @@ func TestDifferentBurstsDoNotShareABucket(t *testing.T) {
 	}
 }
 
+// Nor do limits whose capacities differ by rounding.
+func TestFastLimitsDoNotShareABucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limiter := core.New(core.NewMemory())
+		admitted := 0
+		for range 20 {
+			for {
+				got, err := limiter.Allow(t.Context(), "k", core.PerSecond(33_000))
+				if err != nil || !got.Allowed {
+					break
+				}
+				admitted++
+			}
+			for range 20 {
+				_, _ = limiter.Allow(t.Context(), "k", core.PerSecond(10))
+			}
+		}
+		if admitted != 33_000 {
+			t.Errorf("%d admitted in one instant, want 33000", admitted)
+		}
+	})
+}
+
 // For random limits: in no interval of time is more admitted than the limit says
 // in exact arithmetic, at most one in a thousand fewer, and who waits exactly
 // RetryAfter is admitted.

@@ -46,11 +46,20 @@ func (m *meter) init(limit Limit) error {
 // bucket, and all who pour into a bucket agree on what it holds: otherwise those
 // with the smaller view would cut off what is owed under the larger one.
 func (m *meter) bucket() string {
-	period := periodText(m.limit.Period)
-	if m.burst == m.limit.Rate && m.waitRoom == 0 {
-		return period
+	period, capacity := m.limit.Period, m.capacity
+	if m.holdsPeriod() {
+		capacity = period
 	}
-	return period + "-" + periodText(m.capacity+m.waitRoom)
+	if capacity += m.waitRoom; capacity == period {
+		return periodText(period)
+	}
+	return periodText(period) + "-" + periodText(capacity)
+}
+
+// holdsPeriod reports whether the capacity is the period, but for a rounding that
+// is less than a request.
+func (m *meter) holdsPeriod() bool {
+	return m.burst == m.limit.Rate && m.capacity-m.limit.Period < m.interval
 }
 
 // meters makes the limits of one call ready.
@@ -83,7 +92,7 @@ type scopes struct {
 const maxScopes = 1024
 
 func (s *scopes) of(m *meter) string {
-	if m.burst == m.limit.Rate {
+	if m.holdsPeriod() {
 		return periodText(m.limit.Period)
 	}
 	known := s.texts.Load()

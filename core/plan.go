@@ -22,7 +22,6 @@ type plan struct {
 
 	byLimit sync.Map     // Limit -> *rule, of those that LimitFor has returned
 	limits  atomic.Int64 // how many
-	held    heldRequests
 	looked  atomic.Int64 // how many requests were looked at by warnIfForwarded
 }
 

@@ -27,8 +27,8 @@ type Policy struct {
 	// Policies of the same Name on one Limiter share their buckets, and must
 	// have the same limits; so the same policy may guard several routes. Name a
 	// policy that may change: then a changed rate goes on with the buckets as they
-	// are, instead of with fresh ones. Another period, burst or MaxWait is another
-	// bucket in any case.
+	// are, instead of with fresh ones. A limit with a Burst of its own has fresh
+	// buckets after any change, and so has one with another Period or MaxWait.
 	Name string `json:",omitzero"`
 
 	// Limit is the limit of every request that no route matches. The zero Limit
@@ -88,7 +88,7 @@ type Policy struct {
 	// or its context would end meanwhile, what it took is given back.
 	MaxWait time.Duration `json:",omitzero"`
 
-	// MaxWaiting is how many requests may be held at a time in this process; more
+	// MaxWaiting is how many requests may be held at a time at this Limiter; more
 	// are refused. Zero means 1000.
 	MaxWaiting int `json:",omitzero"`
 

@@ -435,6 +435,141 @@ func TestPolicyCountCannotBeSavedUp(t *testing.T) {
 	})
 }
 
+// A success that was slow, on top of others that were quick, does not erase the
+// failures that came after it.
+func TestPolicyCountKeepsTheFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := newGuard(t, core.Policy{Limit: core.Limit{Rate: 10, Period: 10 * time.Second}, Count: core.CountFailures})
+		var slow []core.Decision
+		for range 10 {
+			var quick []core.Decision
+			for range 9 {
+				if d := guard.Check(get("/")); d.Allowed {
+					quick = append(quick, d)
+				}
+			}
+			if d := guard.Check(get("/")); d.Allowed {
+				slow = append(slow, d)
+			}
+			for _, d := range quick {
+				d.Settle(t.Context(), http.StatusOK)
+			}
+		}
+		time.Sleep(9*time.Second - ms)
+		failures := 0
+		fail := func() {
+			for range 20 {
+				if d := guard.Check(get("/")); d.Allowed {
+					d.Settle(t.Context(), http.StatusUnauthorized)
+					failures++
+				}
+			}
+		}
+		fail()
+		for _, d := range slow {
+			d.Settle(t.Context(), http.StatusOK)
+		}
+		fail()
+		if failures > 10 {
+			t.Errorf("%d failures at once, want at most 10", failures)
+		}
+	})
+}
+
+// While requests are held, a success gives nothing back: who took its place would
+// leave together with the last of them.
+func TestPolicyCountAndMaxWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := newGuard(t, core.Policy{Limit: core.Every(time.Second), MaxWait: 20 * time.Second, Count: core.CountFailures})
+		start := time.Now()
+		var mu sync.Mutex
+		left := make(map[time.Duration]int)
+		var group sync.WaitGroup
+		ask := func(status int) {
+			group.Go(func() {
+				d := guard.Check(get("/"))
+				if !d.Allowed {
+					return
+				}
+				mu.Lock()
+				left[time.Since(start)]++
+				mu.Unlock()
+				d.Settle(t.Context(), status)
+			})
+			synctest.Wait()
+		}
+		for i := range 21 {
+			ask([]int{http.StatusOK, http.StatusUnauthorized}[i%2])
+		}
+		for range 60 {
+			ask(http.StatusUnauthorized)
+			time.Sleep(500 * ms)
+		}
+		group.Wait()
+		for at, n := range left {
+			if n > 1 && at > 0 { // at once there is the first success, which was free
+				t.Errorf("%d requests leave at %v", n, at)
+			}
+		}
+	})
+}
+
+// Two guards of one policy have one line, and what costs nothing does not wait.
+func TestPolicyMaxWaitOfTwoGuards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limiter := core.New(core.NewMemory())
+		policy := core.Policy{Name: "api", Limit: core.Every(time.Second), MaxWait: 20 * time.Second,
+			Cost: func(r core.Request) int { return 1 - len(r.HeaderLines("X-Free")) }}
+		var guards [2]*core.Guard
+		for i := range guards {
+			var err error
+			if guards[i], err = core.NewGuard(limiter, policy); err != nil {
+				t.Fatal(err)
+			}
+		}
+		start := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		var mu sync.Mutex
+		left := make(map[time.Duration]int)
+		var group sync.WaitGroup
+		ask := func(guard *core.Guard, ctx context.Context) {
+			group.Go(func() {
+				r := get("/")
+				r.ctx = ctx
+				if d := guard.Check(r); d.Allowed {
+					mu.Lock()
+					defer mu.Unlock()
+					left[time.Since(start)]++
+				}
+			})
+			synctest.Wait()
+		}
+		ask(guards[0], t.Context())
+		for range 5 {
+			ask(guards[0], ctx)
+		}
+		for range 5 {
+			ask(guards[1], t.Context())
+		}
+		free := get("/")
+		free.header = http.Header{"X-Free": {"yes"}}
+		if d := guards[0].Check(free); !d.Allowed || time.Since(start) != 0 {
+			t.Errorf("what costs nothing: %+v after %v", d.Result, time.Since(start))
+		}
+		cancel()
+		synctest.Wait()
+		for range 5 {
+			ask(guards[0], t.Context())
+		}
+		group.Wait()
+		for at, n := range left {
+			if n > 1 {
+				t.Errorf("%d requests leave at %v", n, at)
+			}
+		}
+	})
+}
+
 // Plans with bursts of their own have buckets of their own, so that the refusals
 // of a small one do not cut off what is owed under a large one.
 func TestPolicyLimitForCannotBePlayedOff(t *testing.T) {

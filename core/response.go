@@ -47,8 +47,16 @@ func (d *Decision) SetHeaders(h ResponseHeader) {
 		h.Set(fieldCacheControl, "no-store") // RFC 6585, section 4
 	}
 	policies, limits := currentDraft(value(h, fieldPolicy)), currentDraft(value(h, fieldRateLimit))
-	// A refusal puts its own in place of what those before have said, whatever form
-	// it would choose: a longer time there would contradict its Retry-After.
+	if !d.Allowed && !refusedBefore {
+		// That others let the request pass is no news for who is refused, and a longer
+		// time there would contradict Retry-After.
+		for _, name := range []string{fieldRateLimit, fieldLimit, fieldRemaining, fieldReset, fieldXLimit, fieldXRemaining, fieldXReset} {
+			h.Del(name)
+		}
+		if !d.numbers {
+			h.Del(fieldPolicy)
+		}
+	}
 	if set.has(RateLimitFields) || d.numbers && !d.Allowed && limits != "" {
 		if policies != "" && containsMembers(policies, d.rule.fields.current) {
 			warnCountedTwice.once(d.Policy)

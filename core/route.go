@@ -31,7 +31,8 @@ type routes struct {
 
 // Reading a path in every way must not be work for an attacker to order. Of one
 // with a single reading only so much is looked at. One with several that is longer
-// is under the strictest rule of the table, whatever it is.
+// is under the strictest rule of the table, whatever it is; and so is one whose
+// first slash is escaped.
 const (
 	maxPath     = 8 << 10 // bytes, of a path with one reading
 	maxOddPath  = 2 << 10 // bytes, of a path with several
@@ -101,7 +102,7 @@ func (rs *routes) find(method, path string) *rule {
 		if rs.sameCase {
 			return rs.asSent.match(method, path, "")
 		}
-	} else if len(path) > maxOddPath || strings.Count(path, "/") > maxSegments {
+	} else if strings.HasPrefix(path, "%") || len(path) > maxOddPath || strings.Count(path, "/") > maxSegments {
 		return rs.strictest
 	}
 	var strictest *rule

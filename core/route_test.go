@@ -264,6 +264,7 @@ func TestLongPaths(t *testing.T) {
 		"odd and long":          {"/" + strings.Repeat("A", 3000), "/strict"},
 		"slashes":               {strings.Repeat("/", 1<<20), "/strict"},
 		"segments":              {"/files" + strings.Repeat("/a", 200), "/files/"},
+		"no slash in front":     {"%2Ffiles/../x", "/strict"},
 		"odd segments":          {"/files/" + strings.Repeat("/a", 200), "/strict"},
 		"escaped slashes":       {strings.Repeat("/%2f", 1<<18), "/strict"},
 		"dots":                  {strings.Repeat("/..", 1<<18), "/strict"},

@@ -43,7 +43,7 @@ func (l *Limiter) wait(ctx context.Context, key string, meters []meter) error {
 	w, ahead := l.lines.join(lineID(key, meters))
 	defer w.leave()
 	if ahead > 0 {
-		if err := l.canWait(ctx, key, meters, ahead); err != nil {
+		if err := l.canWait(ctx, key, meters, w, ahead); err != nil {
 			return err
 		}
 	}
@@ -55,7 +55,6 @@ func (l *Limiter) wait(ctx context.Context, key string, meters []meter) error {
 	for {
 		w.ask(true)
 		result, err := l.allow(ctx, key, 1, meters)
-		w.ask(false)
 		switch ended := ctx.Err(); {
 		case ended != nil:
 			if err == nil && result.Allowed {
@@ -67,6 +66,7 @@ func (l *Limiter) wait(ctx context.Context, key string, meters []meter) error {
 		case result.Allowed:
 			return nil
 		}
+		w.ask(false)
 		if err := sleep(ctx, result.RetryAfter); err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (l *Limiter) wait(ctx context.Context, key string, meters []meter) error {
 
 // canWait returns an error if whoever has so many ahead of him in line cannot
 // get his turn before the deadline.
-func (l *Limiter) canWait(ctx context.Context, key string, meters []meter, ahead int) error {
+func (l *Limiter) canWait(ctx context.Context, key string, meters []meter, w *waiter, ahead int) error {
 	if _, ok := ctx.Deadline(); !ok {
 		return nil
 	}
@@ -84,6 +84,7 @@ func (l *Limiter) canWait(ctx context.Context, key string, meters []meter, ahead
 	if err := l.pour(ctx, *buckets); err != nil {
 		return err
 	}
+	ahead = min(ahead, w.ahead()) // who has been charged meanwhile is in the levels
 	var turn time.Duration
 	for i := range meters {
 		m := &meters[i]
@@ -176,13 +177,25 @@ func (l *lines) join(id string) (w *waiter, ahead int) {
 	}
 	w = &waiter{lines: l, line: ln, turn: make(chan struct{})}
 	ln.places = append(ln.places, w)
-	ahead = len(ln.places) - 1
-	if ahead == 0 {
+	if len(ln.places) == 1 {
 		close(w.turn)
-	} else if ln.asking {
+	}
+	return w, w.position()
+}
+
+// ahead is how many are ahead and not charged for sure.
+func (w *waiter) ahead() int {
+	w.lines.mu.Lock()
+	defer w.lines.mu.Unlock()
+	return w.position()
+}
+
+func (w *waiter) position() int {
+	ahead := slices.Index(w.line.places, w)
+	if ahead > 0 && w.line.asking {
 		ahead--
 	}
-	return w, ahead
+	return ahead
 }
 
 // ask says whether the store is being asked for the head.
@@ -203,6 +216,7 @@ func (w *waiter) leave() {
 	case len(ln.places) == 0:
 		delete(w.lines.byID, ln.id)
 	case i == 0:
+		ln.asking = false
 		close(ln.places[0].turn)
 	}
 }

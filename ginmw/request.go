@@ -15,7 +15,7 @@ type request struct{ c *gin.Context }
 
 func (r request) Context() context.Context         { return r.c.Request.Context() }
 func (r request) Method() string                   { return r.c.Request.Method }
-func (r request) Path() string                     { return r.c.Request.URL.EscapedPath() }
+func (r request) Path() string                     { return peer.Path(r.c.Request.URL) }
 func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
 func (r request) HeaderLines(name string) []string { return r.c.Request.Header.Values(name) }
 func (r request) HTTPHeader() http.Header          { return r.c.Request.Header }

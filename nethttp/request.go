@@ -13,7 +13,7 @@ type request struct{ r *http.Request }
 
 func (r request) Context() context.Context         { return r.r.Context() }
 func (r request) Method() string                   { return r.r.Method }
-func (r request) Path() string                     { return r.r.URL.EscapedPath() }
+func (r request) Path() string                     { return peer.Path(r.r.URL) }
 func (r request) Header(name string) string        { return strings.Join(r.HeaderLines(name), ", ") }
 func (r request) HeaderLines(name string) []string { return r.r.Header.Values(name) }
 func (r request) HTTPHeader() http.Header          { return r.r.Header }

@@ -96,7 +96,17 @@ func (st stack) next() (status int, fields map[string]string, unix bool) {
 			fields[prefix+"Limit"], fields[prefix+"Remaining"], fields[prefix+"Reset"] = strconv.Itoa(quota), strconv.Itoa(remaining), strconv.Itoa(reset)
 		}
 		h := c.Headers
-		if current(h) || refused && h&core.NoHeaders == 0 && named(fields["Ratelimit"]) {
+		listed := named(fields["Ratelimit"])
+		if refused {
+			// That others let the request pass is no news for who is refused.
+			for _, name := range []string{"Ratelimit", "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"} {
+				delete(fields, name)
+			}
+			if h&core.NoHeaders != 0 {
+				delete(fields, "Ratelimit-Policy")
+			}
+		}
+		if current(h) || refused && h&core.NoHeaders == 0 && listed {
 			// The current draft and the older ones have fields of one name, and the
 			// older ones give way. A refusal does not leave there what would
 			// contradict its Retry-After.

@@ -54,7 +54,8 @@ func (s *suite) testInnerWildcardSpellings() {
 		/users/2/posts /users/2/posts/ /users/a%2Fb/posts /users/3%2Fposts /users%2F4/posts /users%2F5%2Fposts
 		/Users/6/Posts /users/7//posts /users/8/./posts /users/9/x/../posts /users/%C3%A9/posts /users/10/%70osts
 		/users/;/posts /users/%zz/posts /users/11/posts;a /users/12/posts?a /%2e/users/13/posts
-		/users//posts /users/./posts /users/../posts /users/%2e%2e/posts /users/%2F/posts`)
+		/users//posts /users/./posts /users/../posts /users/%2e%2e/posts /users/%2F/posts
+		/users/^%2F7/posts /users/\%2F7/posts /users/|%2F7/posts /users/{%2F7/posts /users/"%2F7/posts /users/%5E%2F7/posts`)
 }
 
 func (s *suite) testSubtreeSpellings() {
