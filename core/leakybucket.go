@@ -61,9 +61,11 @@ func (b *LeakyBucket) WithBurst(burst int) *LeakyBucket {
 // told to wait has taken nothing.
 //
 // It is open when the store is down: 0, so that an outage of the store does not
-// become an outage of the caller. Use [LeakyBucket.Wait] to see the error.
+// become an outage of the caller. Use [LeakyBucket.Wait] to see the error. The end
+// of ctx changes nothing: the call is counted all the same.
 func (b *LeakyBucket) Allow(ctx context.Context) time.Duration {
-	result, err := b.limiter.allow(ctx, b.key, 1, b.meters)
+	// The end of ctx is not an outage, and must not look like one.
+	result, err := b.limiter.allow(context.WithoutCancel(ctx), b.key, 1, b.meters)
 	if err != nil {
 		return 0
 	}

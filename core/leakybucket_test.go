@@ -119,6 +119,39 @@ func TestLeakyBucketWithStoreDown(t *testing.T) {
 	}
 }
 
+// A context that has ended must not look like an outage, and open the bucket.
+func TestLeakyBucketCountsWhoIsGone(t *testing.T) {
+	memory := core.NewMemory()
+	bucket := core.NewLeakyBucket(storeFunc(func(ctx context.Context, buckets []core.Bucket) (bool, error) {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		return memory.Pour(ctx, buckets)
+	}), "job", 0.001)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if first, second := bucket.Allow(gone), bucket.Allow(gone); first != 0 || second == 0 {
+		t.Errorf("told to wait %v and %v, want to go ahead once", first, second)
+	}
+}
+
+// A policy can have any name, and its clients any key.
+func TestLeakyBucketIsNoPolicys(t *testing.T) {
+	store := core.NewMemory()
+	for _, name := range []string{"leaky", ":leaky"} {
+		guard, err := core.NewGuard(core.New(store), core.Policy{Name: name, Limit: core.PerHour(1), Key: core.ByHeader("Job")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := get("/")
+		r.header = map[string][]string{"Job": {"geocoder"}}
+		guard.Check(r)
+	}
+	if got := core.NewLeakyBucket(store, "geocoder", 1.0/3600).Allow(t.Context()); got != 0 {
+		t.Errorf("told to wait %v because of a client with the job's name for a key", got)
+	}
+}
+
 func TestLeakyBucketRefusesWhatCannotBe(t *testing.T) {
 	store := core.NewMemory()
 	for _, rate := range []float64{0, -1, math.NaN(), math.Inf(1), math.Inf(-1), 1_000_001, 1e-12, math.SmallestNonzeroFloat64, math.MaxFloat64} {
